@@ -1,0 +1,261 @@
+"""Frozen records that pass between the parts: the resolved job, its record in the store, leases, workers, events.
+
+Everything here goes to and from JSON by pydantic and nothing else (never pickle): what comes out of the store is
+checked again on the way in. Times are aware and UTC; memory and disk are MiB unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tatin_jobs.states import JobState, Outcome, Reason, Step
+
+RECORD_VERSION = 1
+"""Written into every record and need class. A worker never looks into a class of a version that it does not know, so
+a newer record stays queued until a newer worker comes (F12)."""
+
+DEFAULT_TIMEOUT_SECONDS = 2 * 3600
+DEFAULT_IDLE_TIMEOUT_SECONDS = 15 * 60
+INLINE_PROMPT_BYTES = 64 * 1024
+"""A longer prompt is a blob, never a value in Redis."""
+
+
+class Frozen(BaseModel):
+    """Base of the records: immutable, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Repo(Frozen):
+    """Where the repository comes from: exactly one of ``url`` and ``blob``.
+
+    ``url``: an address the worker fetches (schemes: https, http, ssh, git, and file only in tests). ``blob``: sha256 of
+    a tar of a bare repository that the submitter packed from the local path ``path`` (kept for display). ``commit``:
+    the full object id once resolved; a ref is resolved once per batch, by the first worker that fetches it, or by the
+    submitter for a local path. ``depth``: history to bring, None for all of it. ``subdir``: working directory of
+    setup, agent and verify inside the repository.
+    """
+
+    url: str | None = None
+    blob: str | None = None
+    path: str | None = None
+    ref: str | None = None
+    commit: str | None = None
+    depth: int | None = None
+    subdir: str | None = None
+
+
+class Model(Frozen):
+    """The model to use, as the worker's ``[models.<provider>]`` setting knows it. ``base_url`` is as seen from the
+    host and must be one that the worker's settings allow."""
+
+    name: str
+    provider: str | None = None
+    base_url: str | None = None
+
+
+class Verify(Frozen):
+    """What decides whether the work is good: a ``sh -c`` line run in the repository after the agent is dead."""
+
+    run: str
+    timeout_seconds: int = 600
+
+
+class Resources(Frozen):
+    """What the job asks for. None: a wish for the default (4 CPUs, 8 GiB, 20 GB), or what the host has if less."""
+
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+
+
+class Requires(Frozen):
+    """What a worker must have to take the job; ``tags`` are those of its settings."""
+
+    os: str | None = None
+    arch: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Retries(Frozen):
+    """``max`` further attempts when the reason is in ``when``; the first after ``backoff_seconds``, then doubled."""
+
+    max: int = 0
+    when: tuple[Reason, ...] = (Reason.SANDBOX, Reason.PROVIDER, Reason.NETWORK)
+    backoff_seconds: int = 30
+
+
+class InputFile(Frozen):
+    """A file copied into the guest's ``work/``: its relative name there, and the blob that holds its bytes."""
+
+    name: str
+    blob: str
+    size_bytes: int
+
+
+class JobSpec(Frozen):
+    """One job, resolved: defaults filled in, variables replaced, local files turned into blobs. No secret is in it."""
+
+    version: Literal[1] = 1
+    name: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    repo: Repo
+    tool: str
+    model: Model | None = None
+    prompt: str | None = None
+    prompt_blob: str | None = None
+    command: str | tuple[str, ...] | None = None
+    args: tuple[str, ...] = ()
+    inputs: tuple[InputFile, ...] = ()
+    setup: str | None = None
+    verify: Verify | None = None
+    sandbox: str = "auto"
+    resources: Resources = Resources()
+    requires: Requires = Requires()
+    env: dict[str, str] = Field(default_factory=dict)
+    timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
+    idle_timeout_seconds: int = DEFAULT_IDLE_TIMEOUT_SECONDS
+    retries: Retries = Retries()
+    priority: int = 0
+    not_before: datetime | None = None
+    artifacts: tuple[str, ...] | None = None
+
+
+class Need(Frozen):
+    """What an attempt takes from a host. ``*_wish`` marks a wish: the host gives that, or all it offers if less."""
+
+    cpus: int = 4
+    memory_mib: int = 8192
+    disk_mib: int = 20_000
+    cpus_wish: bool = False
+    memory_wish: bool = False
+    disk_wish: bool = False
+    tags: tuple[str, ...] = ()
+    """Sorted; ``os:linux`` and ``arch:arm64`` are tags like the others, and so is ``sandbox:bwrap``."""
+
+
+class Job(Frozen):
+    """A job's record as it stands in the store."""
+
+    version: int = RECORD_VERSION
+    id: str
+    batch: str
+    spec: JobSpec
+    need: Need
+    state: JobState
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    message: str = ""
+    """One sentence for people about how it ended or why it is held."""
+    step: Step | None = None
+    attempt: int = 0
+    """Attempts begun so far; the newest one is the one that counts."""
+    retries_used: int = 0
+    deaths: int = 0
+    """Attempts whose worker died."""
+    worker: str | None = None
+    token: str | None = None
+    """``<store id>:<number>`` of the newest lease."""
+    cancel_wanted: bool = False
+    held_until: datetime | None = None
+    """None while held by a person."""
+    retry_of: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    """When the newest attempt was claimed."""
+    finished_at: datetime | None = None
+    summary: AttemptSummary | None = None
+
+
+class AttemptSummary(Frozen):
+    """The few figures of a result that lists and reports show without opening the result's folder."""
+
+    exit_status: int | None = None
+    verify_exit_status: int | None = None
+    patch_bytes: int | None = None
+    files_changed: int | None = None
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    artifacts: int = 0
+    agent_seconds: float | None = None
+    wall_seconds: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    final_text: str | None = None
+    """The agent's last words, at most 500 characters, as they came: clean before showing."""
+    folder: str | None = None
+    """Where the result lies on the worker's host."""
+
+
+class Lease(Frozen):
+    """A worker's right to run one attempt of ``job``; ``token`` goes with every write about it."""
+
+    job: Job
+    token: str
+    attempt: int
+
+
+class Batch(Frozen):
+    """One submit."""
+
+    id: str
+    created_at: datetime
+    jobs: tuple[str, ...]
+    source: str = ""
+    """The files it came from, for people."""
+
+
+class Offer(Frozen):
+    """What a worker has in all, for the claim and for people."""
+
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    slots: int
+    tags: tuple[str, ...] = ()
+
+
+class WorkerInfo(Frozen):
+    """A worker as it announces itself with each beat."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    offer: Offer
+    sandbox: str
+    started_at: datetime
+    seen_at: datetime | None = None
+    """By the store's clock; set on reading."""
+    draining: bool = False
+    problem: str = ""
+    """Why it claims nothing at present (disk below the floor, a provider that does not answer); empty when it does."""
+    running: tuple[str, ...] = ()
+
+
+class JobEvent(Frozen):
+    """A recorded fact about a job: one per move, plus steps."""
+
+    at: datetime
+    """By the store's clock."""
+    move: str
+    attempt: int
+    detail: str = ""
+
+
+class LogChunk(Frozen):
+    """A piece of the live log of one job."""
+
+    cursor: str
+    """Pass it back to read on from behind this piece."""
+    attempt: int
+    stream: Literal["stdout", "stderr", "tatin"]
+    """``tatin``: a line of ours (a step, a notice), not the guest's."""
+    data: bytes
+
+
+Job.model_rebuild()

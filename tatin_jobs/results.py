@@ -1,0 +1,207 @@
+"""``result.json``: the whole story of one attempt, and where attempts lie in a home.
+
+Written by the worker alone (aside, fsync, rename: there is no half result), read by the commands. Nothing in it is
+taken from the guest on trust: sizes and digests are computed on the host, texts are the guest's words and are cleaned
+before they are shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from tatin_jobs.home import Home
+from tatin_jobs.models import AttemptSummary, Frozen, Model
+from tatin_jobs.states import JobState, Outcome, Reason, Step
+
+RESULT_VERSION = 1
+RESULT_FILE = "result.json"
+LOG_FILE = "agent.log"
+EVENTS_FILE = "events.jsonl"
+PATCH_FILE = "changes.patch"
+_ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,4})")
+
+
+class StepTime(Frozen):
+    """How long a step took; a step that was cut short is listed with the time it had."""
+
+    step: Step
+    seconds: float
+
+
+class SandboxFacts(Frozen):
+    """Which sandbox it ran in and what that provider can promise."""
+
+    kind: str
+    name: str
+    separate_kernel: bool
+    egress_control: bool
+    sudo: bool
+    cpus: int
+    memory_mib: int
+    cpu_seconds: float | None = None
+    peak_memory_mib: int | None = None
+    oom_kills: int | None = None
+
+
+class AgentFacts(Frozen):
+    """How the agent ran. ``exit_status`` None: it never ended of itself."""
+
+    tool: str
+    version: str | None = None
+    model: Model | None = None
+    exit_status: int | None = None
+    timed_out: bool = False
+    seconds: float = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    log_cut: bool = False
+    """agent.log is shorter than what was printed."""
+    final_text: str | None = None
+
+
+class CommandFacts(Frozen):
+    """A ``setup`` or ``verify`` command. ``output`` is a file beside the result."""
+
+    run: str
+    exit_status: int | None = None
+    timed_out: bool = False
+    seconds: float = 0
+    output: str | None = None
+
+
+class Usage(Frozen):
+    """What the agent used, as its tool or the model route told. None: unknown, which is never 0."""
+
+    turns: int | None = None
+    tool_calls: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_usd: float | None = None
+    model_calls: int | None = None
+    """Calls that went through the model route."""
+    model_errors: dict[str, int] = Field(default_factory=dict)
+    """Status (or ``unreachable``) -> how often the model's provider answered so."""
+
+
+class PatchFacts(Frozen):
+    """``changes.patch``: the difference between the cloned commit and what the agent left."""
+
+    size_bytes: int
+    files_changed: int
+    lines_added: int
+    lines_removed: int
+    commits: int = 0
+    """The agent's own commits, in ``commits.bundle``."""
+
+
+class ArtifactFacts(Frozen):
+    """One kept file under ``artifacts/``; size and digest computed on the host."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Result(Frozen):
+    """One attempt. ``accepted`` says whether this attempt decided its job: a superseded, handed-back or retried one
+    did not, and is kept all the same."""
+
+    schema_version: Literal[1] = 1
+    job: str
+    batch: str
+    name: str
+    attempt: int
+    state: JobState
+    """finished, or where the job went (queued, held) when this attempt did not end it."""
+    accepted: bool
+    outcome: Outcome
+    reason: Reason | None = None
+    message: str = ""
+    worker: str
+    tatin_version: str
+    repo: str
+    commit: str | None = None
+    created_at: datetime
+    started_at: datetime
+    finished_at: datetime
+    steps: tuple[StepTime, ...] = ()
+    sandbox: SandboxFacts | None = None
+    agent: AgentFacts
+    setup: CommandFacts | None = None
+    verify: CommandFacts | None = None
+    usage: Usage = Usage()
+    patch: PatchFacts | None = None
+    patch_missing: str | None = None
+    """Why there is no patch, when there is none though the agent ran."""
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Files of the guest that were not taken, each with why."""
+    incomplete: str | None = None
+    """What of the collecting was cut off, and by what; None when all came."""
+
+    def summary(self, folder: Path) -> AttemptSummary:
+        """The few figures that go into the job's record."""
+        return AttemptSummary(
+            exit_status=self.agent.exit_status,
+            verify_exit_status=self.verify.exit_status if self.verify else None,
+            patch_bytes=self.patch.size_bytes if self.patch else None,
+            files_changed=self.patch.files_changed if self.patch else None,
+            lines_added=self.patch.lines_added if self.patch else None,
+            lines_removed=self.patch.lines_removed if self.patch else None,
+            artifacts=len(self.artifacts),
+            agent_seconds=self.agent.seconds,
+            wall_seconds=(self.finished_at - self.started_at).total_seconds(),
+            input_tokens=self.usage.input_tokens,
+            output_tokens=self.usage.output_tokens,
+            cost_usd=self.usage.cost_usd,
+            final_text=self.agent.final_text[:500] if self.agent.final_text else None,
+            folder=str(folder),
+        )
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Put ``result.json`` into ``folder``, whole or not at all, and on the disk before this returns."""
+    data = result.model_dump_json(indent=2).encode() + b"\n"
+    draft = folder / f".{RESULT_FILE}.{os.getpid()}"
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / RESULT_FILE)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result in ``folder``; None when there is none or it is of a version that this Tatin does not know."""
+    try:
+        return Result.model_validate(json.loads((folder / RESULT_FILE).read_bytes()))
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def attempt_folders(home: Home, job: str) -> list[tuple[int, Path]]:
+    """(attempt, folder) of a job on this host, oldest first."""
+    try:
+        names = os.listdir(home.jobs / job)
+    except OSError:
+        return []
+    found = [(int(match[1]), home.jobs / job / name) for name in names if (match := _ATTEMPT.fullmatch(name))]
+    return sorted(found)

@@ -1,0 +1,185 @@
+"""Settings: defaults < ``<home>/tatin.toml`` < ``TATIN_*`` environment < flags; each declared once, with its source.
+
+``tatin.toml`` is the host's own and trusted; job files cannot set anything here. Keys of models are read where they
+are used (``ModelProvider.key``), so that a Settings can be printed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tatin_jobs.errors import BadInput
+from tatin_jobs.home import Home
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelProvider(_Section):
+    """``[models.<provider>]``: the address of a model server as seen from this host, and where its key comes from.
+
+    Exactly one of ``key_env`` (a variable of the worker's environment) and ``key_file`` (mode 0600) may be set; neither
+    for servers that want no key. ``api`` is the dialect: openai (Chat Completions) or anthropic (Messages).
+    """
+
+    base_url: str
+    api: str = Field(default="openai", pattern="^(openai|anthropic)$")
+    key_env: str | None = None
+    key_file: Path | None = None
+
+    def key(self) -> str | None:
+        """The key, or None when the server wants none.
+
+        Raises:
+            BadInput: the variable is not set, or the file is missing or readable by others.
+        """
+        if self.key_env:
+            value = os.environ.get(self.key_env)
+            if not value:
+                raise BadInput(
+                    f"The key of model server '{self.base_url}' is not set.",
+                    seen=f"no variable {self.key_env} in the worker's environment",
+                    try_=f"start the worker with {self.key_env} set.",
+                )
+            return value.strip()
+        if self.key_file:
+            path = self.key_file.expanduser()
+            try:
+                if path.stat().st_mode & 0o077:
+                    raise BadInput(f"The key file '{path}' can be read by others.", try_=f"chmod 600 {path}")
+                return path.read_text().strip()
+            except OSError as error:
+                raise BadInput(f"The key file '{path}' cannot be read.", seen=str(error)) from error
+        return None
+
+
+class Settings(_Section):
+    """Everything that can be set. ``sources`` maps a name to where its value came from; absent: the default."""
+
+    home: Path
+    redis_url: str | None = None
+    worker_name: str
+    cpus: int | None = Field(default=None, ge=1, le=4096)
+    """CPUs offered; default: twice the logical ones (agents mostly wait for the model)."""
+    memory_mib: int | None = Field(default=None, ge=256)
+    """Memory offered; default: RAM less max(2 GiB, 25 %)."""
+    slots: int | None = Field(default=None, ge=1, le=512)
+    """Attempts at once; default: one per offered CPU, 64 at most."""
+    sandbox: str = "auto"
+    tags: tuple[str, ...] = ()
+    disk_floor_mib: int = Field(default=5 * 1024, ge=0)
+    """No claim while less than this is free."""
+    lease_seconds: float = Field(default=60, ge=0.5, le=3600)
+    beat_seconds: float = Field(default=10, ge=0.05, le=600)
+    reap_seconds: float = Field(default=5, ge=0.05, le=600)
+    max_deaths: int = Field(default=2, ge=1, le=20)
+    """A job is lost when this many of its workers died."""
+    drain_seconds: float = Field(default=600, ge=0)
+    """How long a drain waits for running attempts before it hands them back."""
+    default_cpus: int = Field(default=4, ge=1)
+    default_memory_mib: int = Field(default=8192, ge=128)
+    default_disk_mib: int = Field(default=20_000, ge=100)
+    models: dict[str, ModelProvider] = Field(default_factory=dict)
+    notify: tuple[str, ...] = ()
+    """argv of a command that is run when a batch ends or is held; the facts come as JSON on its stdin."""
+    log_limit_mib: int = Field(default=64, ge=1)
+    """agent.log is cut at this size."""
+    artifact_limit_mib: int = Field(default=2048, ge=1)
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    def source(self, name: str) -> str:
+        """Where the value of ``name`` came from, for ``doctor``."""
+        return self.sources.get(name, "default")
+
+
+ENVIRONMENT: dict[str, str] = {
+    "TATIN_REDIS_URL": "redis_url",
+    "TATIN_WORKER_NAME": "worker_name",
+    "TATIN_SLOTS": "slots",
+    "TATIN_SANDBOX": "sandbox",
+    "TATIN_LEASE_SECONDS": "lease_seconds",
+    "TATIN_BEAT_SECONDS": "beat_seconds",
+    "TATIN_REAP_SECONDS": "reap_seconds",
+    "TATIN_DRAIN_SECONDS": "drain_seconds",
+    "TATIN_DISK_FLOOR": "disk_floor_mib",
+    "TATIN_CPUS": "default_cpus",
+    "TATIN_MEMORY": "default_memory_mib",
+    "TATIN_DISK": "default_disk_gb",
+}
+"""Variable -> setting. ``TATIN_CPUS``, ``TATIN_MEMORY`` (MiB) and ``TATIN_DISK`` (GB) are the original's and set what a
+job gets that names no resources."""
+
+
+def home_from(environ: Mapping[str, str]) -> Home:
+    """The home that ``TATIN_HOME`` names, or ``~/.tatin``."""
+    text = environ.get("TATIN_HOME")
+    return Home(Path(text).expanduser().absolute() if text else Path.home() / ".tatin")
+
+
+def load_settings(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read all sources, lowest first. ``flags`` whose value is None were not given.
+
+    Raises:
+        BadInput: a file that cannot be read, an unknown key or a value out of range; names file, field and value.
+    """
+    home = home_from(environ)
+    values: dict[str, Any] = {"home": home.root, "worker_name": _host_name()}
+    sources: dict[str, str] = {"home": "TATIN_HOME" if environ.get("TATIN_HOME") else "default"}
+    for name, value in _read_file(home.settings_file).items():
+        values[name] = value
+        sources[name] = str(home.settings_file)
+    for variable, name in ENVIRONMENT.items():
+        if text := environ.get(variable):
+            values[name] = text
+            sources[name] = variable
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = value
+            sources[name] = "flag"
+    return _validate(values, sources)
+
+
+def _validate(values: dict[str, Any], sources: dict[str, str]) -> Settings:
+    if "default_disk_gb" in values:
+        source = sources["default_disk_mib"] = sources.pop("default_disk_gb")
+        text = str(values.pop("default_disk_gb"))
+        if not text.isascii() or not text.isdigit() or len(text) > 6:
+            raise BadInput(
+                f"Setting 'default_disk_gb' is wrong: {text[:40]!r} is no whole number of GB.", seen=f"from {source}"
+            )
+        values["default_disk_mib"] = int(text) * 1000
+    if "sources" in values:
+        raise BadInput("Unknown setting 'sources'.", seen=f"from {sources['sources']}")
+    try:
+        return Settings(**values, sources=sources)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"])
+            source = sources.get(str(item["loc"][0]) if item["loc"] else "", "default")
+            lines.append(f"Setting '{name}' from {source} is wrong: {item['msg']}.")
+        raise BadInput(
+            "\n".join(lines), try_="see `tatin doctor` for every setting and where it comes from."
+        ) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The settings file '{path}' cannot be read.", seen=str(error)) from error
+
+
+def _host_name() -> str:
+    name = "".join(char if char.isalnum() or char in "-_." else "-" for char in socket.gethostname().split(".")[0])
+    return name.strip("-_.")[:60] or "worker"
