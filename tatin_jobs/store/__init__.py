@@ -1,0 +1,10 @@
+"""Job records, leases, events and live logs in Redis or Valkey: each move one Lua script that checks all, then writes.
+
+Messages and records are JSON, never pickle. All keys are described in ``keys.py``.
+"""
+
+from tatin_jobs.store.opening import open_store
+from tatin_jobs.store.scripts import connect
+from tatin_jobs.store.store import BeatAnswer, Store
+
+__all__ = ["BeatAnswer", "Store", "connect", "open_store"]

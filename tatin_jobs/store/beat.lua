@@ -1,0 +1,15 @@
+-- One beat for all that a worker holds. ARGV: lease seconds, then id, token, id, token ... Answers one word each.
+must_be('hash', key('beats'))
+local answers = {}
+for index = 2, #ARGV, 2 do
+  local id, token = ARGV[index], ARGV[index + 1]
+  local job = get(id, 'state', 'token', 'cancel')
+  if job[1] ~= 'running' or job[2] ~= token then
+    answers[#answers + 1] = 'lost'
+  else
+    local count = string.match(text(redis.call('HGET', key('beats'), id)), '|(%d+)|') or '0'
+    redis.call('HSET', key('beats'), id, token .. '|' .. string.format('%.0f', count + 1) .. '|' .. ARGV[1])
+    answers[#answers + 1] = (job[3] == '1') and 'cancel' or 'held'
+  end
+end
+return answers

@@ -1,0 +1,74 @@
+-- Prepended to every script. KEYS[1] is the prefix; all keys are described in keys.py.
+-- Rule of every script (I11): check everything, then write; Redis does not roll back. A refusal is {'refused', why}.
+local P = KEYS[1]
+
+local function key(name) return P .. name end
+
+-- Milliseconds by the store's clock: for display and order only, never to decide that someone is dead.
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function text(value) if value then return value else return '' end end
+
+-- Raises before anything is written when a key holds another type than this script is going to write (F30).
+local function must_be(kind, ...)
+  for _, name in ipairs({...}) do
+    local found = redis.call('TYPE', name)
+    if type(found) == 'table' then found = found['ok'] end
+    if found ~= 'none' and found ~= kind then
+      error('key ' .. name .. ' holds a ' .. found .. ', not a ' .. kind)
+    end
+  end
+end
+
+local function check_writable(id, class)
+  must_be('hash', key('job:' .. id), key('beats'), key('classes'))
+  must_be('zset', key('held'), key('finished'), key('line:' .. class))
+  must_be('list', key('events:' .. id))
+  must_be('stream', key('changes'), key('wake'))
+end
+
+-- One event for each move, and a line in the stream that `wait` and `list --watch` follow.
+local function event(id, move, attempt, detail)
+  local line = cjson.encode({at = now_ms(), move = move, attempt = tonumber(attempt) or 0, detail = detail or ''})
+  redis.call('RPUSH', key('events:' .. id), line)
+  redis.call('LTRIM', key('events:' .. id), -200, -1)
+  redis.call('XADD', key('changes'), 'MAXLEN', '~', '10000', '*', 'id', id, 'move', move)
+end
+
+local function get(id, ...)
+  return redis.call('HMGET', key('job:' .. id), ...)
+end
+
+-- Into its need class, at the place that its score gives; wakes the workers.
+local function into_line(id, class, need, score)
+  redis.call('HSET', key('classes'), class, need)
+  redis.call('ZADD', key('line:' .. class), score, id)
+  redis.call('HSET', key('job:' .. id), 'state', 'queued', 'held_until', '')
+  redis.call('XADD', key('wake'), 'MAXLEN', '1', '*', 'id', id)
+end
+
+local function into_held(id, until_ms)
+  redis.call('ZADD', key('held'), until_ms, id)
+  redis.call('HSET', key('job:' .. id), 'state', 'held', 'held_until', until_ms)
+end
+
+local function out_of_waiting(id, class)
+  redis.call('ZREM', key('line:' .. class), id)
+  redis.call('ZREM', key('held'), id)
+end
+
+local function unlease(id, worker)
+  redis.call('HDEL', key('leases:' .. worker), id)
+  redis.call('HDEL', key('beats'), id)
+end
+
+local function finish(id, outcome, reason, message, summary)
+  local at = now_ms()
+  redis.call('HSET', key('job:' .. id), 'state', 'finished', 'outcome', outcome, 'reason', reason, 'message', message,
+    'summary', summary, 'finished_at', at, 'step', '', 'held_until', '')
+  redis.call('ZADD', key('finished'), at, id)
+  redis.call('PEXPIRE', key('log:' .. id), 86400000)
+end

@@ -1,0 +1,12 @@
+-- Prune: remove the records of finished jobs. ARGV: ids. Answers how many went; one that is not finished stays.
+local gone = 0
+for _, id in ipairs(ARGV) do
+  if redis.call('HGET', key('job:' .. id), 'state') == 'finished' then
+    redis.call('DEL', key('job:' .. id), key('events:' .. id), key('log:' .. id))
+    redis.call('ZREM', key('finished'), id)
+    redis.call('ZREM', key('all'), id)
+    redis.call('ZREM', key('ids'), id)
+    gone = gone + 1
+  end
+end
+return gone

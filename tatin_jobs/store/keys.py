@@ -1,0 +1,51 @@
+"""Every key of the store, under one prefix (``tatin:``). Ids and names match the patterns of ``tatin_jobs.names``.
+
+    meta                 hash    store_id (drawn once), schema (of the keys; a newer one is refused)
+    seq  token           strings counters: order in line, fencing numbers
+    job:<id>             hash    the record: see ``records.py``
+    events:<id>          list    one JSON event a move, the newest 200
+    log:<id>             stream  a(ttempt) s(tream) d(ata), the newest 128 pieces; gone a day after the job's end
+    ids                  zset    job and batch ids, all scored 0, for prefixes by ZRANGEBYLEX
+    all                  zset    job id -> created, ms
+    batches              zset    batch id -> created, ms
+    batch:<id>           hash    body (JSON), digest, commit:<repository>, notified:<event>
+    classes              hash    need class -> need JSON; a class whose line is empty may be missing
+    line:<class>         zset    job id -> place: -priority * 2^40 + number
+    held                 zset    job id -> due, ms; +inf: held by a person
+    leases:<worker>      hash    job id -> what its sandbox takes, JSON
+    beats                hash    job id -> "token|beat|lease seconds"
+    nonce:<worker>       hash    the last claim that gave a job: nonce, id, token
+    finished             zset    job id -> finished, ms
+    changes              stream  id, move of every move, the newest 10,000
+    wake                 stream  one entry: something became claimable
+    workers  seen        hashes  worker -> WorkerInfo JSON; worker -> ms
+    draining             set     workers told to claim nothing
+
+A job is in exactly one place (I1): a line, ``held``, a worker's leases (with ``beats``), or ``finished``.
+The need class begins with the record's version, so a worker never meets a record that it does not know (F12).
+"""
+
+from __future__ import annotations
+
+from tatin_jobs.models import RECORD_VERSION, Need
+
+SCHEMA = 1
+PRIORITY_STEP = 2**40
+"""One step of priority outweighs any number of jobs in line; scores stay exact (priority within +-1000 uses 2^50)."""
+
+
+def need_class(need: Need) -> str:
+    """The name of a need's line: ``1;c2;m4096w;d20000w;os:linux``."""
+
+    def part(letter: str, value: int, wish: bool) -> str:
+        return f"{letter}{value}{'w' if wish else ''}"
+
+    return ";".join(
+        [
+            str(RECORD_VERSION),
+            part("c", need.cpus, need.cpus_wish),
+            part("m", need.memory_mib, need.memory_wish),
+            part("d", need.disk_mib, need.disk_wish),
+            *need.tags,
+        ]
+    )

@@ -1,0 +1,110 @@
+"""The connection and the scripts: the one place where redis-py's errors become ours.
+
+Every script is idempotent, so a call whose reply was lost is made again, with the same nonce or token (F24). redis-py
+itself retries nothing: it does not know which commands may be repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tatin_jobs.errors import StoreUnavailable
+
+TIMEOUT_SECONDS = 5.0
+TRIES = 3
+_ON_FULL_MEMORY = ("claim", "beat", "step", "finish", "requeue", "reap", "cancel", "release_due", "forget")
+"""Scripts that must go on when maxmemory is reached: what runs must be able to end (F27). fakeredis refuses the line
+that says so, hence only a real server is told."""
+_PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
+
+
+def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
+    """A client for ``redis://``, ``rediss://`` or ``unix://``; nothing is sent yet. Every call has a time limit."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=False,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+    )
+
+
+def shown_url(url: str) -> str:
+    """The address without its password, for messages."""
+    return _PASSWORD.sub("***", url)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn redis-py's errors into ``StoreUnavailable``; an error means "unknown", not "no"."""
+    try:
+        yield
+    except redis.TimeoutError as error:
+        raise StoreUnavailable("The store does not answer.", seen=str(error), try_="see `tatin doctor`.") from error
+    except redis.ConnectionError as error:
+        raise StoreUnavailable("The store cannot be reached.", seen=str(error), try_="see `tatin doctor`.") from error
+    except redis.ResponseError as error:
+        advice = "free memory on the Redis host." if "OOM" in str(error) else "see `tatin doctor`."
+        raise StoreUnavailable("The store refused.", seen=str(error)[:300], try_=advice) from error
+    except redis.RedisError as error:
+        raise StoreUnavailable("The store failed.", seen=str(error)[:300]) from error
+
+
+class Scripts:
+    """Loads the scripts by need and calls them by digest; a server that forgot them is told again (F31)."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._digests: dict[str, str] = {}
+        self._shebang = True
+
+    def call(self, name: str, *args: str | bytes | int | float) -> Any:
+        """Run a script.
+
+        Raises:
+            StoreUnavailable: the server did not answer (it may have run all the same) or refused.
+        """
+        with store_errors():
+            for tried in range(1, TRIES + 1):
+                try:
+                    return self._call_once(name, args)
+                except (redis.ConnectionError, redis.TimeoutError):
+                    if tried == TRIES:
+                        raise
+                    self._client.connection_pool.disconnect(inuse_connections=False)
+        raise AssertionError("unreachable")
+
+    def _call_once(self, name: str, args: Sequence[Any]) -> Any:
+        digest = self._digests.get(name) or self._load(name)
+        try:
+            return self._client.evalsha(digest, 1, self._prefix, *args)
+        except redis.exceptions.NoScriptError:
+            return self._client.evalsha(self._load(name), 1, self._prefix, *args)
+
+    def _load(self, name: str) -> str:
+        folder = resources.files("tatin_jobs.store")
+        body = folder.joinpath("common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+        if name in _ON_FULL_MEMORY and self._shebang:
+            try:
+                loaded = self._client.script_load("#!lua flags=allow-oom\n" + body)
+            except redis.ResponseError:
+                self._shebang = False
+            else:
+                self._digests[name] = _digest(loaded)
+                return self._digests[name]
+        self._digests[name] = _digest(self._client.script_load(body))
+        return self._digests[name]
+
+
+def _digest(loaded: Any) -> str:
+    return loaded.decode() if isinstance(loaded, bytes) else str(loaded)

@@ -1,0 +1,36 @@
+-- One submit, whole or not at all. ARGV: batch id, batch JSON, content digest, created ms, then one JSON a job.
+local batch, body, digest, created = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HGET', key('batch:' .. batch), 'digest')
+if known then
+  if known == digest then return {'same'} end
+  return {'refused', batch}
+end
+local jobs = {}
+for index = 5, #ARGV do
+  local job = cjson.decode(ARGV[index])
+  if redis.call('EXISTS', key('job:' .. job.id)) == 1 then return {'refused', job.id} end
+  check_writable(job.id, job.class)
+  jobs[#jobs + 1] = job
+end
+must_be('zset', key('ids'), key('all'), key('batches'))
+for _, job in ipairs(jobs) do
+  local score = job.rank + redis.call('INCR', key('seq'))
+  local flat = {}
+  for name, value in pairs(job.fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  redis.call('HSET', key('job:' .. job.id), 'score', string.format('%.0f', score), 'class', job.class, unpack(flat))
+  redis.call('ZADD', key('ids'), 0, job.id)
+  redis.call('ZADD', key('all'), created, job.id)
+  if job.held_until ~= '' then
+    into_held(job.id, job.held_until)
+  else
+    into_line(job.id, job.class, job.fields.need, string.format('%.0f', score))
+  end
+  event(job.id, 'submit', 0, batch)
+end
+redis.call('HSET', key('batch:' .. batch), 'digest', digest, 'body', body)
+redis.call('ZADD', key('batches'), created, batch)
+redis.call('ZADD', key('ids'), 0, batch)
+return {'new'}
