@@ -1,0 +1,1 @@
+"""Tatin's host side: capacity, leases, sandboxes, agents, gateway, collecting."""

@@ -1,0 +1,175 @@
+"""Everything that is kept of a guest, streamed out of it and unpacked on the host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from tatin_jobs.errors import DiskFull, SandboxError
+from tatin_jobs.results import sync_folder
+from worker.collect.globs import Search, plan_search
+from worker.collect.names import shown
+from worker.collect.spec import (
+    ARTIFACTS,
+    BUNDLE_FILE,
+    MANIFEST_FILE,
+    PATCH_FILE,
+    TRANSCRIPT,
+    Artifact,
+    Collected,
+    CollectLimits,
+    CollectSpec,
+)
+from worker.collect.unpack import Unpacked
+from worker.collect.unpackers import Unpackers
+from worker.sandboxes.base import GuestProcess, Sandbox
+
+COLLECT_SECONDS = 1800
+STAGING = ".collecting"
+_SCRIPT: Final = Path(__file__).with_name("pull.sh").read_text()
+_CHUNK_BYTES = 2**18
+_PLACES = (ARTIFACTS, TRANSCRIPT, BUNDLE_FILE, PATCH_FILE, MANIFEST_FILE)
+"""What may come to lie in an attempt's folder, in the order in which it is put there."""
+
+
+async def collect(
+    sandbox: Sandbox,
+    spec: CollectSpec,
+    folder: Path,
+    limits: CollectLimits | None = None,
+    *,
+    timeout_seconds: float = COLLECT_SECONDS,
+    unpackers: Unpackers | None = None,
+) -> Collected:
+    """Bring the snapshot, the artifacts and the transcripts into ``folder``; all of it is on the disk on return.
+
+    What is cut off, by the limit of time or by the sandbox's death, leaves what came whole and says so in
+    ``incomplete``. ``unpackers``: those of the worker; None starts a child for this call alone. Safe to call again:
+    what an earlier call put there is replaced.
+
+    Raises:
+        DiskFull: the host has no room; nothing was put into ``folder``.
+        AttemptError: the unpacking child was ended by its limits; nothing was put into ``folder``.
+        SandboxError: the sandbox could start nothing.
+    """
+    limits = limits or CollectLimits()
+    search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
+    staging = folder / STAGING
+    await asyncio.to_thread(_make_empty, staging)
+    try:
+        async with AsyncExitStack() as stack:
+            unpackers = unpackers or await stack.enter_async_context(Unpackers())
+            process = await stack.enter_async_context(sandbox.exec(_argv(spec, search), cwd="/"))
+            stream = _Stream(process, timeout_seconds)
+            unpacked = await unpackers.unpack(staging, stream.data(), limits, home=spec.home)
+            incomplete = unpacked.incomplete or await stream.ending()
+        if unpacked.disk_full:
+            raise DiskFull(
+                f"The host has no room for the results of sandbox '{sandbox.name}'.",
+                seen=unpacked.incomplete,
+                try_="`tatin prune`, or free some space.",
+            )
+        await asyncio.to_thread(_publish, staging, folder)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+    return _collected(unpacked, search, stream.cut or incomplete)
+
+
+class _Stream:
+    """The stdout of a process in the guest, up to its end, its death or the limit of time."""
+
+    def __init__(self, process: GuestProcess, timeout_seconds: float) -> None:
+        self._process = process
+        self._timeout_seconds = timeout_seconds
+        self._stderr = bytearray()
+        self._ended = False
+        self.cut: str | None = None
+        """What cut the stream off."""
+
+    async def data(self) -> AsyncIterator[bytes]:
+        """The stream; it ends early, and ``cut`` says why, rather than to raise."""
+        draining = asyncio.create_task(self._drain_stderr())
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        try:
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await self._process.read("stdout", _CHUNK_BYTES)
+                if not chunk:
+                    break
+                yield chunk
+            async with asyncio.timeout_at(deadline):
+                await draining
+            self._ended = True
+        except TimeoutError:
+            self.cut = f"collecting took longer than {self._timeout_seconds:g} s"
+        except SandboxError as error:
+            self.cut = f"the sandbox died: {error.what}"
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+    async def ending(self) -> str | None:
+        """What the guest's side complained of; None when all went well, or the stream was given up."""
+        if not self._ended:
+            return None
+        try:
+            status = await self._process.wait()
+        except SandboxError as error:
+            return f"the sandbox died: {error.what}"
+        if status == 0:
+            return None
+        lines = bytes(self._stderr).strip().splitlines()
+        return shown(lines[0]) if lines else f"exit status {status} in the guest"
+
+    async def _drain_stderr(self) -> None:
+        while chunk := await self._process.read("stderr"):
+            self._stderr += chunk[: 4096 - len(self._stderr)]
+
+
+def _argv(spec: CollectSpec, search: Search) -> list[str]:
+    transcripts = [path for path in spec.transcript_paths if path.startswith("/") and path.isprintable()]
+    lists = ("\n".join(paths) for paths in (search.roots, search.repo_roots, transcripts))
+    repo = f"./{spec.repo_path.removeprefix(f'{spec.home}/')}"
+    return ["sh", "-c", _SCRIPT, "sh", spec.home, spec.snapshot_path, repo, search.pattern, *lists]
+
+
+def _make_empty(staging: Path) -> None:
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Put the finished pieces in their places; the manifest comes last."""
+    for name in _PLACES:
+        there = folder / name
+        if there.is_dir() and not there.is_symlink():
+            shutil.rmtree(there)
+        else:
+            there.unlink(missing_ok=True)
+    for name in _PLACES:
+        if os.path.lexists(staging / name):
+            (staging / name).rename(folder / name)
+    sync_folder(folder)
+
+
+def _collected(unpacked: Unpacked, search: Search, incomplete: str | None) -> Collected:
+    sizes = {kept.name: kept.size_bytes for kept in unpacked.files}
+
+    def below(place: str) -> tuple[Artifact, ...]:
+        found = [kept for kept in unpacked.files if kept.name.startswith(f"{place}/")]
+        return tuple(Artifact(kept.name.removeprefix(f"{place}/"), kept.size_bytes, kept.sha256) for kept in found)
+
+    more = [f"and {unpacked.refused_more} more"] if unpacked.refused_more else []
+    return Collected(
+        patch_bytes=sizes.get(PATCH_FILE),
+        bundle_bytes=sizes.get(BUNDLE_FILE),
+        artifacts=below(ARTIFACTS),
+        transcripts=below(TRANSCRIPT),
+        refused=(*search.unusable, *unpacked.refused, *more),
+        incomplete=incomplete,
+    )

@@ -1,0 +1,182 @@
+"""The bounded unpacker: a hostile stream in, files in a folder and a list of them out. Runs in a limited child.
+
+A member's name tells what it is (``pull.sh``): ``changes.patch`` and ``commits.bundle``, ``./...`` an artifact, the rest
+transcripts. Files and folders only; everything else is listed as refused. Sizes and digests are computed here (A14).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from worker.collect.folder import SafeFolder
+from worker.collect.names import NameRefused, shown, split_name
+from worker.collect.spec import ARTIFACTS, BUNDLE_FILE, MANIFEST_FILE, PATCH_FILE, TRANSCRIPT, CollectLimits
+from worker.collect.tarstream import Corrupt, Kind, Member, TarStream
+
+MAX_REFUSED = 200
+"""As many are named; the rest are counted."""
+_SYNC_ONE_BY_ONE = 32
+"""Up to so many files each is made durable by itself; with more, one sync of the host is quicker."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that came whole. ``name`` is relative to the attempt's folder."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass
+class Unpacked:
+    """What came of a stream."""
+
+    files: list[Kept] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    refused_more: int = 0
+    """Refused ones that are not named."""
+    incomplete: str | None = None
+    disk_full: bool = False
+
+    def refuse(self, name: bytes, why: str) -> None:
+        """Note a member that is not taken."""
+        if len(self.refused) < MAX_REFUSED:
+            self.refused.append(f"{shown(name)}: {why}")
+        else:
+            self.refused_more += 1
+
+
+class _Enough(Exception):
+    """A limit of the whole was reached; no more is read."""
+
+
+class Unpacker:
+    """Unpacks one stream into ``folder``, which must be empty. ``home`` is the guest's, without its leading slash."""
+
+    def __init__(self, folder: str, limits: CollectLimits, home: str) -> None:
+        self._path = folder
+        self._limits = limits
+        self._home = f"{home.strip('/')}/".encode()
+        self._folder = SafeFolder(folder)
+        self._result = Unpacked()
+        self._bytes = 0
+        # What is skipped counts as well, or a guest could have us read for ever.
+        self._stream_limit = 4 * limits.total_bytes + limits.files * 2048 + 2**26
+
+    def run(self, read: Callable[[int], bytes]) -> Unpacked:
+        """Take what can be taken. Never raises on what it reads, only on what the host does."""
+        stream = TarStream(read)
+        try:
+            for count, member in enumerate(stream.members(), 1):
+                if count > self._limits.files:
+                    raise _Enough(f"over the limit of {self._limits.files} files")
+                self._take(member, stream)
+        except (Corrupt, _Enough) as error:
+            self._result.incomplete = str(error)
+        except OSError as error:
+            self._result.disk_full = error.errno in _DISK_FULL
+            self._result.incomplete = error.strerror or type(error).__name__
+        except Exception as error:
+            self._result.incomplete = f"the unpacker failed with {type(error).__name__}"
+        self._finish()
+        return self._result
+
+    def _take(self, member: Member, stream: TarStream) -> None:
+        if stream.bytes_read + member.size > self._stream_limit:
+            raise _Enough("far over the limit of bytes")
+        try:
+            parts = self._place(member)
+            if member.problem:
+                raise NameRefused(member.problem)
+            if self._folder.names_bytes > self._limits.names_bytes:
+                raise _Enough("over the limit of all names together")
+            if member.kind is Kind.FOLDER:
+                self._folder.make_folder(parts)
+                return
+            self._check_size(member)
+            self._write(member, stream, parts)
+        except NameRefused as error:
+            self._result.refuse(member.name, str(error))
+
+    def _place(self, member: Member) -> tuple[str, ...]:
+        """Where it goes below the attempt's folder."""
+        name = member.name
+        if name in (PATCH_FILE.encode(), BUNDLE_FILE.encode()):
+            if name == PATCH_FILE.encode() and member.size > self._limits.patch_bytes:
+                return (ARTIFACTS, PATCH_FILE)
+            return (name.decode(),)
+        if name.startswith(b"./"):
+            return (ARTIFACTS, *split_name(name[2:].removeprefix(b"work/"), self._limits.depth))
+        return (TRANSCRIPT, *split_name(name.removeprefix(self._home), self._limits.depth))
+
+    def _check_size(self, member: Member) -> None:
+        if member.size > self._limits.file_bytes:
+            raise NameRefused(f"{member.size} bytes, over the limit of {self._limits.file_bytes} for one file")
+        if self._bytes + member.size > self._limits.total_bytes:
+            raise NameRefused(f"{member.size} bytes, over the limit of {self._limits.total_bytes} for all files")
+
+    def _write(self, member: Member, stream: TarStream, parts: tuple[str, ...]) -> None:
+        digest = hashlib.sha256()
+        fd = self._folder.new_file(parts, executable=member.executable)
+        whole = False
+        try:
+            while chunk := stream.data():
+                digest.update(chunk)
+                while chunk:
+                    chunk = chunk[os.write(fd, chunk) :]
+            if len(self._result.files) < _SYNC_ONE_BY_ONE:
+                os.fsync(fd)
+            whole = True
+        finally:
+            os.close(fd)
+            if not whole:
+                self._result.refuse(member.name, "it did not come whole")
+                self._folder.remove_file(parts)
+        self._bytes += member.size
+        self._result.files.append(Kept("/".join(parts), member.size, digest.hexdigest()))
+
+    def _finish(self) -> None:
+        """The manifest, and everything durable."""
+        self._folder.close()
+        if self._result.disk_full:
+            return
+        try:
+            _write_manifest(self._path, self._result)
+            _sync_all(self._path, one_by_one=len(self._result.files) <= _SYNC_ONE_BY_ONE)
+        except OSError as error:
+            self._result.disk_full = error.errno in _DISK_FULL
+            self._result.incomplete = error.strerror or type(error).__name__
+
+
+def _write_manifest(folder: str, result: Unpacked) -> None:
+    document = {
+        "schema_version": 1,
+        "files": [asdict(kept) for kept in result.files],
+        "refused": result.refused,
+        "refused_more": result.refused_more,
+        "incomplete": result.incomplete,
+    }
+    with open(os.path.join(folder, MANIFEST_FILE), "x", encoding="utf-8") as file:
+        json.dump(document, file, ensure_ascii=True, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_all(folder: str, *, one_by_one: bool) -> None:
+    if not one_by_one:
+        os.sync()
+        return
+    for path, _, _ in os.walk(folder):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
