@@ -1,0 +1,37 @@
+"""The kinds of sandbox that this host may have. A new one is a folder beside this and a line in ``KINDS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tatin_jobs.errors import BadInput, PartMissing
+from tatin_jobs.home import Home
+from worker.sandboxes.base import SandboxProvider
+from worker.sandboxes.bwrap.provider import BwrapProvider
+
+KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {"bwrap": BwrapProvider}
+"""By strength, strongest first: what ``auto`` tries."""
+
+
+def choose_provider(kind: str, home: Home, home_id: str) -> SandboxProvider:
+    """The provider called ``kind``; ``auto``: the strongest that works on this host.
+
+    Raises:
+        BadInput: there is no such kind.
+        PartMissing: it does not work here; the message has what to do.
+    """
+    if kind != "auto" and kind not in KINDS:
+        raise BadInput(f"There is no sandbox '{kind}'.", try_="one of: auto, " + ", ".join(KINDS) + ".")
+    wrong = []
+    for name, make in KINDS.items():
+        if kind in ("auto", name):
+            provider = make(home, home_id)
+            missing = [finding for finding in provider.check() if not finding.ok]
+            if not missing:
+                return provider
+            wrong += missing
+    raise PartMissing(
+        "This host has no sandbox to run jobs in.",
+        seen="; ".join(f"{finding.name}: {finding.seen}" for finding in wrong),
+        try_="; ".join(dict.fromkeys(finding.fix for finding in wrong if finding.fix)) + ".",
+    )

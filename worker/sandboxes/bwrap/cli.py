@@ -1,0 +1,117 @@
+"""The command line of bwrap for one sandbox: what the guest has, and that the rest of the host is not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
+
+GUEST_UID = 1000
+GUEST_PYTHON = "/usr/bin/python3"
+TOOLS_PATH = "/opt/tatin/tools"
+PACKAGE = Path(__file__).parent
+
+_ETC = (
+    "ssl",
+    "ca-certificates",
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "services",
+    "protocols",
+    "debian_version",
+    "os-release",
+)
+"""What programs need of the host's /etc; all of it is world-readable. Names, keys and addresses of the host are not."""
+PASSWD = f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{GUEST_UID}:{GUEST_UID}:agent:{GUEST_HOME}:/bin/bash\n"
+GROUP = f"root:x:0:\nagent:x:{GUEST_UID}:\n"
+HOSTS = "127.0.0.1 localhost tatin\n::1 localhost\n"
+NSSWITCH = "passwd: files\ngroup: files\nhosts: files\n"
+OWN_ETC = {"passwd": PASSWD, "group": GROUP, "hosts": HOSTS, "nsswitch.conf": NSSWITCH, "resolv.conf": ""}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one sandbox on the host: the guest's home, /run/tatin, and our own /etc files."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def process(self) -> Path:
+        return self.root / "process"
+
+
+def arguments(layout: Layout, tools: Sequence[ToolMount], userns: int | None) -> list[str]:
+    """bwrap's arguments up to ``--``. ``userns``: descriptor of a prepared user namespace (root's way); None: bwrap
+    makes its own."""
+    user = (
+        ["--userns", str(userns), "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        if userns is not None
+        else ["--unshare-user", "--disable-userns", "--uid", str(GUEST_UID), "--gid", str(GUEST_UID), "--cap-drop", "ALL"]
+    )
+    return [
+        *user,
+        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "tatin", "--clearenv"),
+        *_system(),
+        *("--proc", "/proc", "--dev", "/dev"),
+        *("--perms", "1777", "--tmpfs", "/dev/shm"),
+        *("--perms", "1777", "--size", str(2 * 2**30), "--tmpfs", "/tmp"),
+        *("--perms", "0755", "--dir", "/etc"),
+        *_etc(layout),
+        *("--perms", "0755", "--dir", "/home"),
+        *("--perms", "0755", "--dir", "/run"),
+        *("--perms", "0755", "--dir", "/var"),
+        *("--perms", "1777", "--dir", "/var/tmp"),
+        *("--bind", str(layout.home), GUEST_HOME),
+        *("--bind", str(layout.run), GUEST_RUN),
+        *_tools(tools),
+        *("--chdir", GUEST_HOME),
+    ]
+
+
+def _system() -> list[str]:
+    """/usr read-only, and its short names as the host has them."""
+    parts = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/") / name
+        if path.is_symlink():
+            parts += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            parts += ["--ro-bind", str(path), str(path)]
+    return parts
+
+
+def _etc(layout: Layout) -> list[str]:
+    parts = []
+    for name in _ETC:
+        if (Path("/etc") / name).exists():
+            parts += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    for name in OWN_ETC:
+        parts += ["--ro-bind", str(layout.etc / name), f"/etc/{name}"]
+    return parts
+
+
+def _tools(tools: Sequence[ToolMount]) -> list[str]:
+    parts = ["--perms", "0755", "--dir", "/opt"] if tools else []
+    for tool in tools:
+        parts += ["--ro-bind", str(tool.source), tool.target]
+    return parts

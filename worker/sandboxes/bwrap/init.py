@@ -1,0 +1,183 @@
+"""The first process of a bwrap guest: starts programs, reaps them, opens ports, all asked for over one socket.
+
+Standard library only; run as ``python3 -I -S -c`` with this text, the launcher's text beside it. It is pid 1 of the
+guest's pid namespace (nothing in the guest can kill it) and not dumpable (nothing can trace it), and holds the only
+descriptor that the worker reads from. Requests and answers are JSON, one packet each, descriptors passed along:
+
+    {op: exec, id, argv, env, cwd} + 3 fds   ->  {id, status}  when it has ended
+    {op: python, id, source, args, env} + 3 fds -> the same; forks this interpreter instead of starting another
+    {op: kill, id}                               its process group
+    {op: kill_all, id}                       ->  {id, status: 0} when nothing but this process is left
+    {op: listen, id, port}                   ->  {id, status} + 1 fd: a listening socket of the guest's loopback
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+CONTROL = 3
+PACKET = 1 << 20
+
+
+def drop(uid):
+    """Become the guest's user for good; a root worker starts us as root of the user namespace."""
+    if os.getuid() != uid:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    import ctypes
+
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE 0
+
+
+def serve(launcher_source):
+    control = socket.socket(fileno=CONTROL)
+    control.set_inheritable(False)
+    wake, woken = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running = {}
+    sources = {"launcher": compile(launcher_source, "launcher", "exec")}
+    control.send(json.dumps({"id": 0, "status": 0}).encode())
+    while True:
+        ready, _, _ = select.select([control, wake], [], [])
+        if wake in ready:
+            try:
+                os.read(wake, 4096)
+            except BlockingIOError:
+                pass
+            reap(control, running)
+        if control in ready:
+            data, fds, _, _ = socket.recv_fds(control, PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+            if not data:
+                os._exit(0)  # the worker is gone
+            handle(control, running, sources, json.loads(data), fds)
+
+
+def handle(control, running, sources, request, fds):
+    op = request["op"]
+    if op in ("exec", "python"):
+        pid = os.fork()
+        if pid == 0:
+            child(control, sources, request, fds)
+        running[pid] = request["id"]
+        for fd in fds:
+            os.close(fd)
+    elif op == "kill":
+        for pid, number in running.items():
+            if number == request["id"]:
+                signal_group(pid)
+    elif op == "kill_all":
+        kill_all(control, running)
+        control.send(json.dumps({"id": request["id"], "status": 0}).encode())
+    elif op == "listen":
+        listen(control, request)
+
+
+def child(control, sources, request, fds):
+    """Never returns: becomes the program, or runs Python in this very interpreter and ends."""
+    status = 126
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        for target, fd in enumerate(fds):
+            os.dup2(fd, target)
+        control.close()
+        if request["op"] == "exec":
+            status = execute(request)
+        else:
+            status = run_python(sources, request)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def execute(request):
+    argv = request["argv"]
+    try:
+        os.chdir(request["cwd"])
+        os.execvpe(argv[0], argv, request["env"])
+    except FileNotFoundError as error:
+        os.write(2, ("%s: not found: %s\n" % (argv[0], error.filename)).encode())
+        return 127
+    except OSError as error:
+        os.write(2, ("%s: %s\n" % (argv[0], error.strerror)).encode())
+        return 126
+
+
+def run_python(sources, request):
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    name = request["source"]
+    code = sources.get(name) or compile(name, "<tatin>", "exec")
+    sys.argv = ["-c", *request["args"]]
+    sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
+    exec(code, {"__name__": "__main__"})
+    sys.stdout.flush()
+    return 0
+
+
+def reap(control, running):
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True
+        number = running.pop(pid, None)
+        if number is not None:
+            code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            control.send(json.dumps({"id": number, "status": code}).encode())
+
+
+def kill_all(control, running):
+    """SIGKILL until no child is left: every orphan of the guest becomes a child of pid 1."""
+    while True:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        if not reap(control, running):
+            return
+        select.select([], [], [], 0.001)
+
+
+def listen(control, request):
+    server = socket.socket()
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", request["port"]))
+        server.listen(64)
+        socket.send_fds(control, [json.dumps({"id": request["id"], "status": 0}).encode()], [server.fileno()])
+    except OSError as error:
+        control.send(json.dumps({"id": request["id"], "status": error.errno or 1}).encode())
+    finally:
+        server.close()
+
+
+def signal_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+if __name__ == "__main__":
+    drop(int(sys.argv[1]))
+    serve(sys.argv[2])

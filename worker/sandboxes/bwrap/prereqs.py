@@ -1,0 +1,49 @@
+"""What a host needs for bwrap, each with the command that mends it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.sandboxes.base import Finding
+from worker.sandboxes.bwrap.cli import GUEST_PYTHON
+from worker.sandboxes.bwrap.limits import method
+
+_TRY = ("--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true")
+
+
+def check() -> Sequence[Finding]:
+    """Findings for ``doctor``; starts one short process."""
+    if platform.system() != "Linux":
+        return [Finding("bwrap", False, f"{platform.system()} has no bubblewrap", "use the Tart provider, when it is in")]
+    return [_bwrap(), _program("git in the guest", "/usr/bin/git", "git"), _program("python in the guest", GUEST_PYTHON, "python3"), _memory()]
+
+
+def _bwrap() -> Finding:
+    program = shutil.which("bwrap")
+    if program is None:
+        return Finding("bwrap", False, "not found", "sudo apt-get install bubblewrap")
+    try:
+        done = subprocess.run([program, *_TRY], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("bwrap", False, str(error), "sudo apt-get install --reinstall bubblewrap")
+    if done.returncode:
+        seen = done.stderr.decode(errors="replace").strip()[-200:]
+        fix = "allow user namespaces: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
+        return Finding("bwrap", False, seen, fix)
+    version = subprocess.run([program, "--version"], capture_output=True, timeout=10, check=False)
+    return Finding("bwrap", True, version.stdout.decode(errors="replace").strip())
+
+
+def _program(name: str, path: str, package: str) -> Finding:
+    found = Path(path).exists()
+    return Finding(name, found, path if found else f"{path} is missing", "" if found else f"sudo apt-get install {package}")
+
+
+def _memory() -> Finding:
+    kind = method()
+    text = {"cgroup2": "a cgroup (v2)", "cgroup1": "a cgroup (v1)", "watcher": "a watcher, twice a second: no cgroup can be made"}
+    return Finding("memory limit", True, text[kind])

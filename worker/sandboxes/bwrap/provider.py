@@ -1,0 +1,195 @@
+"""The bwrap provider: a process sandbox with namespaces of its own, for trying Tatin, for CI, and where there is no
+virtualisation. It shares the host's kernel: not a VM, no sudo, no apt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tatin_jobs.errors import SandboxError
+from tatin_jobs.home import Home
+from tatin_jobs.results import sync_folder
+from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
+from worker.sandboxes.bwrap.cli import GUEST_PYTHON, GUEST_UID, OWN_ETC, TOOLS_PATH, Layout, arguments
+from worker.sandboxes.bwrap.limits import Limits
+from worker.sandboxes.bwrap.prereqs import check
+from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
+from worker.sandboxes.bwrap.sandbox import BwrapSandbox, same_process
+from worker.sandboxes.bwrap.userns import guest_host_uid, prepare_userns
+from worker.sandboxes.names import is_ours
+from worker.sandboxes.removal import remove_tree
+
+READY_SECONDS = 20.0
+OPEN_FILES = 65_536
+_PACKAGE = Path(__file__).parent
+
+
+class BwrapProvider(SandboxProvider):
+    """Sandboxes are folders under ``<home>/sandboxes``, each with one bwrap process while it lives."""
+
+    kind = "bwrap"
+    capabilities = CAPABILITIES
+
+    def __init__(self, home: Home, home_id: str) -> None:
+        self._root = home.sandboxes
+        self._home_id = home_id
+        self._live: dict[str, BwrapSandbox] = {}
+        self._userns: int | None = None
+        self._prepared = False
+        self._init = (_PACKAGE / "init.py").read_text()
+        self._launcher = (_PACKAGE.parent / "launcher.py").read_text()
+
+    async def create(self, spec: SandboxSpec) -> BwrapSandbox:
+        self._check_name(spec.name)
+        if not self._prepared:
+            self._userns = await asyncio.to_thread(prepare_userns)
+            self._prepared = True
+        program = shutil.which("bwrap")
+        if program is None:
+            raise SandboxError("bwrap is not on this host.", try_="sudo apt-get install bubblewrap")
+        layout = Layout(self._root / spec.name)
+        limits = Limits(spec.name, spec.memory_mib)
+        try:
+            self._make_folders(layout)
+            limits.prepare()
+            sandbox = await self._launch(program, spec, layout, limits)
+        except (OSError, SandboxError):
+            await self._clear(spec.name)
+            raise
+        self._live[spec.name] = sandbox
+        return sandbox
+
+    async def list(self) -> Sequence[str]:
+        try:
+            return sorted(name for name in os.listdir(self._root) if is_ours(name, self._home_id))
+        except OSError as error:
+            raise SandboxError(f"'{self._root}' cannot be read.", seen=str(error)) from error
+
+    async def destroy(self, name: str) -> None:
+        self._check_name(name)
+        sandbox = self._live.get(name)
+        if sandbox is not None:
+            await sandbox.close()
+        await self._clear(name)
+        self._live.pop(name, None)
+        if (self._root / name).exists():
+            raise SandboxError(f"Sandbox '{name}' is still there.")
+
+    def check(self) -> Sequence[Finding]:
+        return check()
+
+    def _check_name(self, name: str) -> None:
+        if not is_ours(name, self._home_id):
+            raise SandboxError(f"'{name}' is no sandbox of this home; it is left alone.")
+
+    def _make_folders(self, layout: Layout) -> None:
+        layout.root.mkdir(mode=0o700)
+        for folder in (layout.home, layout.run, layout.etc, layout.home / "work"):
+            folder.mkdir(mode=0o755)
+        uid = guest_host_uid()
+        if uid is not None:
+            for folder in (layout.home, layout.run, layout.home / "work"):
+                os.chown(folder, uid, uid)
+        for name, text in OWN_ETC.items():
+            (layout.etc / name).write_text(text)
+
+    async def _launch(self, program: str, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        argv = [
+            program,
+            *arguments(layout, spec.tools, self._userns),
+            "--",
+            *(GUEST_PYTHON, "-I", "-S", "-B", "-c", self._init, str(GUEST_UID), self._launcher),
+        ]
+        number = theirs.fileno()
+        keep = [number, *([self._userns] if self._userns is not None else [])]
+        shift = ["/bin/sh", "-c", f'exec "$@" 3<&{number}' if number != 3 else 'exec "$@"', "sh", *argv]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *limits.wrap(shift),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=(layout.root / "bwrap.err").open("wb"),
+                pass_fds=keep,
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                preexec_fn=_limit,
+            )
+        finally:
+            theirs.close()
+        _note_process(layout, process.pid)
+        env = {
+            "HOME": "/home/agent",
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "TMPDIR": "/tmp",
+            "PATH": ":".join(
+                ["/home/agent/.local/bin", *(f"{tool.target}/bin" for tool in spec.tools), "/usr/local/bin:/usr/bin:/bin"]
+            ),
+        }
+        sandbox = BwrapSandbox(spec.name, process, ours, limits, env)
+        self._live[spec.name] = sandbox
+        try:
+            await sandbox.ready(READY_SECONDS)
+        except SandboxError as error:
+            await sandbox.close()
+            del self._live[spec.name]
+            seen = (layout.root / "bwrap.err").read_text(errors="replace").strip()[-300:]
+            raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=seen or error.seen) from error
+        return sandbox
+
+    async def _clear(self, name: str) -> None:
+        """Kill what the folder's note names, and remove cgroups and folder; fine on half a sandbox and on none."""
+        layout = Layout(self._root / name)
+        with suppress(OSError, ValueError, KeyError):
+            note = json.loads(layout.process.read_text())
+            process = same_process(note["pid"], note["started"])
+            if process is not None:
+                for member in [*process.children(recursive=True), process]:
+                    with suppress(psutil.Error):
+                        member.kill()
+        limits = Limits(name, 0)
+        for tried in range(50):
+            try:
+                limits.kill_and_remove()
+                break
+            except OSError:
+                if tried == 49:
+                    raise
+                await asyncio.sleep(0.02)
+        try:
+            await asyncio.to_thread(remove_tree, layout.root)
+        except OSError as error:
+            raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
+
+
+def _note_process(layout: Layout, pid: int) -> None:
+    """Who to kill after a crash: the pid is worth something only with its start time."""
+    with suppress(psutil.Error):
+        note = {"pid": pid, "started": psutil.Process(pid).create_time()}
+        with layout.process.open("w") as file:
+            json.dump(note, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(layout.root)
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(OPEN_FILES, hard) if hard != resource.RLIM_INFINITY else OPEN_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), most))
+
+
+__all__ = ["TOOLS_PATH", "BwrapProvider"]

@@ -1,0 +1,293 @@
+"""One running bwrap guest, seen from the worker: requests to its first process over one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal
+
+import psutil
+
+from tatin_jobs.errors import SandboxError
+from worker.sandboxes.base import (
+    GUEST_HOME,
+    GuestProcess,
+    Run,
+    Sandbox,
+    SandboxUsage,
+    StartSpec,
+)
+from worker.sandboxes.bwrap.limits import Limits
+from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
+from worker.sandboxes.launched import start_run
+
+PACKET_BYTES = 180_000
+"""One request; a unix packet holds 200 KB with the usual settings."""
+ANSWER_SECONDS = 60.0
+READ_LIMIT = 256 * 1024
+
+
+class BwrapSandbox(Sandbox):
+    """Made by the provider, with the guest's first process ready."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        control: socket.socket,
+        limits: Limits,
+        env: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self._process = process
+        self._control = control
+        self._limits = limits
+        self._env = dict(env)
+        self._next = 0
+        self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
+        self._servers: list[asyncio.Server] = []
+        self._dead = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._oom_kills = 0
+        self._peak_mib: int | None = None
+        control.setblocking(False)
+        self._loop.add_reader(control, self._receive)
+        self._exit = asyncio.create_task(self._wait_exit())
+        self._watch = asyncio.create_task(limits.watch(process.pid, process.kill))
+
+    # The three primitives
+
+    @asynccontextmanager
+    async def exec(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME
+    ) -> AsyncIterator[GuestProcess]:
+        body = {"op": "exec", "argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}
+        async with self._piped(body) as process:
+            yield process
+
+    @asynccontextmanager
+    async def python(
+        self, source: str, args: Sequence[str] = (), *, cwd: str = GUEST_HOME
+    ) -> AsyncIterator[GuestProcess]:
+        """As the base's, without a new interpreter: the guest's first process forks."""
+        body = {"op": "python", "source": source, "args": list(args), "env": self._env, "cwd": cwd}
+        async with self._piped(body) as process:
+            yield process
+
+    async def start(self, spec: StartSpec) -> Run:
+        return await start_run(lambda args: self.python("launcher", args), spec, {**self._env, **spec.env})
+
+    async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        status, fds = await self._ask({"op": "listen", "port": port})
+        if status or not fds:
+            raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=os.strerror(status))
+        listener = socket.socket(fileno=fds[0])
+        listener.setblocking(False)
+        self._servers.append(await self._loop.create_server(protocol, sock=listener))
+
+    async def kill_all(self) -> None:
+        await self._ask({"op": "kill_all"})
+
+    async def usage(self) -> SandboxUsage:
+        self._note_limits()
+        return SandboxUsage(peak_memory_mib=self._peak_mib, oom_kills=self._oom_kills)
+
+    async def wait_dead(self) -> str:
+        await self._dead.wait()
+        return f"bwrap ended with status {self._process.returncode}"
+
+    # For the provider
+
+    async def ready(self, seconds: float) -> None:
+        """Wait for the first word of the guest's first process. Raises SandboxError."""
+        answer = self._answers.setdefault(0, self._loop.create_future())
+        try:
+            async with asyncio.timeout(seconds):
+                await answer
+        except TimeoutError as error:
+            raise SandboxError(f"Sandbox '{self.name}' was not ready within {seconds:g} s.") from error
+
+    async def close(self) -> None:
+        """End it: the guest's processes die with bwrap."""
+        self._watch.cancel()
+        for server in self._servers:
+            server.close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._exit
+        self._limits.kill_and_remove()
+
+    # Inside
+
+    @asynccontextmanager
+    async def _piped(self, body: dict[str, Any]) -> AsyncIterator[BwrapProcess]:
+        inside, outside = [], []
+        for index in range(3):
+            read, write = os.pipe()
+            inside.append(read if index == 0 else write)
+            outside.append(write if index == 0 else read)
+        process = BwrapProcess(self, *outside)
+        try:
+            process.number, process.answer = self._send(body, inside)
+        except BaseException:
+            for fd in outside:
+                os.close(fd)
+            raise
+        finally:
+            for fd in inside:
+                os.close(fd)
+        await process.connect()
+        try:
+            yield process
+        finally:
+            if not process.answer.done():
+                await process.kill()
+            process.close()
+
+    def _send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[tuple[int, list[int]]]]:
+        if self._dead.is_set():
+            raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=f"bwrap ended with {self._process.returncode}")
+        self._next += 1
+        data = json.dumps({"id": self._next, **body}).encode()
+        if len(data) > PACKET_BYTES:
+            raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
+        answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
+        self._answers[self._next] = answer
+        try:
+            socket.send_fds(self._control, [data], list(fds))
+        except OSError as error:
+            del self._answers[self._next]
+            raise SandboxError(f"Sandbox '{self.name}' cannot be reached.", seen=str(error)) from error
+        return self._next, answer
+
+    async def _ask(self, body: dict[str, Any]) -> tuple[int, list[int]]:
+        _, answer = self._send(body)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await answer
+        except TimeoutError as error:
+            raise SandboxError(f"Sandbox '{self.name}' did not answer '{body['op']}'.") from error
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._answers.pop(number, None)
+
+    def tell(self, body: dict[str, Any]) -> None:
+        """Send what has no answer; a dead sandbox is fine."""
+        with suppress(OSError):
+            self._control.send(json.dumps(body).encode())
+
+    def _receive(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._loop.remove_reader(self._control)
+            return
+        found = json.loads(data)
+        answer = self._answers.pop(found["id"], None)
+        if answer is None and found["id"] == 0:
+            answer = self._answers.setdefault(0, self._loop.create_future())
+        if answer is not None and not answer.done():
+            answer.set_result((int(found["status"]), fds))
+        else:
+            for fd in fds:
+                os.close(fd)
+
+    async def _wait_exit(self) -> None:
+        await self._process.wait()
+        self._note_limits()
+        self._dead.set()
+        with suppress(ValueError, OSError):
+            self._loop.remove_reader(self._control)
+        self._control.close()
+        error = SandboxError(f"Sandbox '{self.name}' died.", seen=f"bwrap ended with {self._process.returncode}")
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # somebody may have stopped waiting
+        self._answers.clear()
+
+    def _note_limits(self) -> None:
+        """Read while the cgroup is there; it goes with the sandbox."""
+        self._oom_kills = max(self._oom_kills, self._limits.oom_kills())
+        self._peak_mib = self._limits.peak_mib() or self._peak_mib
+
+
+class BwrapProcess(GuestProcess):
+    """A program in the guest with its three pipes here."""
+
+    number: int
+    answer: asyncio.Future[tuple[int, list[int]]]
+
+    def __init__(self, sandbox: BwrapSandbox, stdin: int, stdout: int, stderr: int) -> None:
+        self._sandbox = sandbox
+        self._fds = (stdin, stdout, stderr)
+        self._readers: dict[str, asyncio.StreamReader] = {}
+        self._transports: list[asyncio.BaseTransport] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def connect(self) -> None:
+        """Attach the pipes to the loop."""
+        loop = asyncio.get_running_loop()
+        for name, fd in (("stdout", self._fds[1]), ("stderr", self._fds[2])):
+            reader = asyncio.StreamReader(READ_LIMIT)
+            transport, _ = await loop.connect_read_pipe(
+                lambda reader=reader: asyncio.StreamReaderProtocol(reader),  # type: ignore[misc]
+                os.fdopen(fd, "rb", buffering=0),
+            )
+            self._readers[name] = reader
+            self._transports.append(transport)
+        protocol = asyncio.streams.FlowControlMixin(loop)
+        writing, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(self._fds[0], "wb", buffering=0))
+        self._writer = asyncio.StreamWriter(writing, protocol, None, loop)
+
+    async def write(self, data: bytes) -> None:
+        assert self._writer is not None  # connect came first
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for start in range(0, len(data), READ_LIMIT):
+                self._writer.write(data[start : start + READ_LIMIT])
+                await self._writer.drain()
+
+    async def close_stdin(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    async def read(self, stream: Literal["stdout", "stderr"], limit: int = 65_536) -> bytes:
+        return await self._readers[stream].read(limit)
+
+    async def wait(self) -> int:
+        return (await asyncio.shield(self.answer))[0]
+
+    async def kill(self) -> None:
+        self._sandbox.tell({"op": "kill", "id": self.number})
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        self._sandbox.forget(self.number) if self.answer.done() else None
+        if self._writer is not None:
+            self._writer.transport.abort()
+        for transport in self._transports:
+            transport.close()
+
+
+def same_process(pid: int, started: float) -> psutil.Process | None:
+    """The process, if it is the one that was started then and not another with its number."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+__all__ = ["BwrapSandbox", "same_process", "stat"]

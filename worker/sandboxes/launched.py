@@ -1,0 +1,95 @@
+"""``Run`` over the launcher in the guest: the same for every provider; only how the launcher is called differs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from tatin_jobs.errors import SandboxError
+from worker.sandboxes.base import GUEST_RUN, GuestProcess, Run, RunChunk, RunStatus, StartSpec
+from worker.sandboxes.launcher import FRAME
+
+Launcher = Callable[[Sequence[str]], AbstractAsyncContextManager[GuestProcess]]
+"""Runs the launcher in the guest with these arguments."""
+CALL_SECONDS = 30.0
+
+
+async def start_run(launcher: Launcher, spec: StartSpec, env: Mapping[str, str], run_path: str = GUEST_RUN) -> Run:
+    """Start ``spec`` under the launcher; ``env`` is the whole environment of the program."""
+    folder = f"{run_path}/{spec.label}"
+    body = json.dumps(
+        {
+            "argv": list(spec.argv),
+            "env": dict(env),
+            "cwd": spec.cwd,
+            "stdin": spec.stdin_path,
+            "timeout": spec.timeout_seconds,
+            "grace": spec.grace_seconds,
+            "limit": spec.output_limit_bytes,
+        }
+    )
+    answer = await _call(launcher, ["start", folder, body])
+    if answer.strip() != b"started":
+        raise SandboxError(f"The launcher in the guest did not start '{spec.label}'.", seen=repr(answer[:200]))
+    return LaunchedRun(launcher, folder)
+
+
+class LaunchedRun(Run):
+    """A run whose files lie in one folder of the guest."""
+
+    def __init__(self, launcher: Launcher, folder: str) -> None:
+        self._launcher = launcher
+        self._folder = folder
+
+    async def follow(self, stdout_offset: int = 0, stderr_offset: int = 0) -> AsyncIterator[RunChunk]:
+        async with self._launcher(["follow", self._folder, str(stdout_offset), str(stderr_offset)]) as process:
+            await process.close_stdin()
+            while True:
+                letter, offset, length = FRAME.unpack(await _exactly(process, FRAME.size))
+                if letter == b"x":
+                    return
+                if letter not in b"oe" or length > 2**20:
+                    raise SandboxError("The launcher in the guest sent what is no frame of its own.")
+                stream = "stdout" if letter == b"o" else "stderr"
+                yield RunChunk(stream, offset, await _exactly(process, length))  # type: ignore[arg-type]
+
+    async def status(self) -> RunStatus:
+        try:
+            found = json.loads(await _call(self._launcher, ["status", self._folder]))
+            return RunStatus(
+                exit_status=None if found["status"] is None else int(found["status"]),
+                timed_out=bool(found.get("timed_out")),
+                stdout_bytes=int(found.get("stdout", 0)),
+                stderr_bytes=int(found.get("stderr", 0)),
+                cut=bool(found.get("cut")),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise SandboxError("The launcher's notes in the guest cannot be read.", seen=str(error)) from error
+
+    async def stop(self, grace_seconds: float) -> None:
+        await _call(self._launcher, ["stop", self._folder, str(grace_seconds)], CALL_SECONDS + grace_seconds)
+
+
+async def _call(launcher: Launcher, arguments: Sequence[str], seconds: float = CALL_SECONDS) -> bytes:
+    kept = bytearray()
+    try:
+        async with asyncio.timeout(seconds), launcher(arguments) as process:
+            await process.close_stdin()
+            while chunk := await process.read("stdout"):
+                kept += chunk[: 2**20 - len(kept)]
+            await process.wait()
+    except TimeoutError as error:
+        raise SandboxError(f"The launcher in the guest did not answer '{arguments[0]}' in {seconds:g} s.") from error
+    return bytes(kept)
+
+
+async def _exactly(process: GuestProcess, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        chunk = await process.read("stdout", count - len(parts))
+        if not chunk:
+            raise SandboxError("The connection to the guest's launcher broke.")
+        parts += chunk
+    return bytes(parts)
