@@ -1,0 +1,243 @@
+"""``tool: opencode``: OpenCode, headless, with the attempt's model route as its only provider.
+
+What it hides, and how it is told here (all seen with 1.18.33):
+
+- exit status 0 proves nothing: after a permission that it refused itself the last step ends with ``tool-calls`` and no
+  text. Well done is exit 0, a last step that ended with ``stop``, and text in that step.
+- a broken or empty answer of the server makes it loop for ever with ``reason: unknown``; only the time limit ends that.
+- retries are silent (5, about 65 s), so an error event is its last word on a call.
+
+The project's own OpenCode configuration (``opencode.json``, ``.opencode/``) is left out: OpenCode rewrites that folder
+and puts packages into it, which would be in every patch, and plugins there would make two runs differ. ``AGENTS.md``
+and ``CLAUDE.md`` are read all the same. A job that wants its project's configuration sets
+``env: {OPENCODE_DISABLE_PROJECT_CONFIG: "0"}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from tatin_jobs.errors import AttemptError
+from tatin_jobs.states import Outcome, Reason
+from worker.agents.base import AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, Verdict
+from worker.agents.lines import JsonLines
+from worker.agents.text import FINAL_CHARACTERS, LINE_CHARACTERS, clean, clip, exit_text, last_line
+from worker.model_errors import status_reason
+from worker.provision import render
+
+TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
+INSTRUCTION_FILES = ("AGENTS.md", "CLAUDE.md")
+TRANSCRIPT_FILES = ("opencode.db", "opencode.db-wal", "opencode.db-shm")
+"""OpenCode's session store: one SQLite database, which needs its log beside it when OpenCode was killed."""
+PACKAGES: Mapping[str, str] = {"openai": "@ai-sdk/openai-compatible", "anthropic": "@ai-sdk/anthropic"}
+"""Dialect -> the client inside the OpenCode binary that speaks it; no network is needed for either."""
+SWITCHES: Mapping[str, str] = {
+    "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
+    "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+    "OPENCODE_DISABLE_AUTOUPDATE": "1",
+    # OpenCode honours a proxy even for loopback; the route is not behind one.
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+"""Set unless the job's own ``env`` has the name."""
+
+
+class OpenCodeAdapter(AgentAdapter):
+    name: ClassVar[str] = "opencode"
+    needs_model: ClassVar[bool] = True
+    tool_packages: ClassVar[Sequence[str]] = ("opencode",)
+
+    def plan(self, task: AgentTask) -> AgentPlan:
+        route = task.route
+        if route is None:
+            raise AttemptError(
+                "OpenCode needs a model, and the job names none.",
+                try_="write `model: {name: ..., provider: ollama}` in the job file.",
+                reason=Reason.PROVIDER,
+            )
+        config = render(
+            "opencode.json.j2",
+            model=route.model,
+            package=PACKAGES[route.api],
+            base_url=route.base_url,
+            token_variable=TOKEN_VARIABLE,
+            instructions=_instructions(task),
+            # One knob for silence: the job's idle_timeout. OpenCode must not give up a slow model before it.
+            wait_ms=task.spec.idle_timeout_seconds * 1000,
+        )
+        model = f"tatin/{route.model}"
+        return AgentPlan(
+            argv=[
+                *("opencode", "run", "--auto", "--format", "json", "-m", model, "--title", task.job_id),
+                *task.spec.args,
+            ],
+            env={
+                **{name: value for name, value in SWITCHES.items() if name not in task.spec.env},
+                # In the environment it goes before every file of the repository and of the home.
+                "OPENCODE_CONFIG_CONTENT": config.decode(),
+                TOKEN_VARIABLE: route.token,
+            },
+            stdin_path=task.prompt_path,
+            transcript_paths=[f"{task.home_path}/.local/share/opencode/{name}" for name in TRANSCRIPT_FILES],
+        )
+
+    def reader(self) -> AgentReader:
+        return OpenCodeReader()
+
+
+class OpenCodeReader(AgentReader):
+    """Reads the lines of ``--format json``."""
+
+    def __init__(self) -> None:
+        self._lines = JsonLines()
+        self._steps = 0
+        self._reason: str | None = None
+        """Why the last step ended; None while one runs."""
+        self._step_text = ""
+        self._last_text = ""
+        self._error: _Failure | None = None
+        """The newest error, unless a step ended after it."""
+
+    def feed(self, data: bytes) -> list[AgentEvent]:
+        return [event for line in self._lines.feed(data) for event in self._read(line)]
+
+    def verdict(self, exit_status: int, stderr_tail: bytes, changed: bool) -> Verdict:
+        for line in self._lines.end():
+            list(self._read(line))
+        final_text = self._last_text or None
+        failed = self._failure(exit_status, stderr_tail)
+        if failed is None:
+            return Verdict(Outcome.SUCCEEDED, final_text=final_text)
+        return Verdict(Outcome.FAILED, failed.reason, failed.message, final_text)
+
+    def _failure(self, exit_status: int, stderr_tail: bytes) -> _Failure | None:
+        seen = last_line(stderr_tail)
+        if self._error is not None:
+            return self._error
+        if exit_status != 0:
+            return _Failure(Reason.AGENT, f"OpenCode {exit_text(exit_status)}" + (f": {seen}" if seen else "."))
+        if not self._steps:
+            return _Failure(Reason.AGENT, "OpenCode exited with 0 but did nothing" + (f": {seen}" if seen else "."))
+        if self._reason != "stop":
+            return _Failure(Reason.AGENT, _unfinished(self._reason, clean(stderr_tail.decode("utf-8", "replace"))))
+        if not self._step_text.strip():
+            return _Failure(Reason.AGENT, "OpenCode exited with 0 but gave no final answer.")
+        return None
+
+    def _read(self, line: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        part = _mapping(line.get("part"))
+        match line.get("type"):
+            case "step_start":
+                self._reason, self._step_text = None, ""
+            case "text" if text := _text(part.get("text")):
+                self._step_text = self._last_text = text[-FINAL_CHARACTERS:]
+                yield AgentEvent("message", clip(text))
+            case "reasoning" if text := _text(part.get("text")):
+                yield AgentEvent("reasoning", clip(text))
+            case "tool_use":
+                yield from _tool_events(part)
+            case "step_finish":
+                self._steps += 1
+                self._reason = clip(_text(part.get("reason")), 40)
+                self._error = None
+                yield AgentEvent("usage", "", _usage(part))
+            case "error":
+                self._error, status = _read_error(_mapping(line.get("error")))
+                yield AgentEvent("error", self._error.message, {"status": status} if status is not None else {})
+
+
+class _Failure:
+    """Whose fault it was, and one sentence about it."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.message = message
+
+
+def _tool_events(part: Mapping[str, Any]) -> Iterator[AgentEvent]:
+    """OpenCode tells of a tool when it has ended: its call and its result come together."""
+    state = _mapping(part.get("state"))
+    name, call_id = clip(_text(part.get("tool")), 100), clip(_text(part.get("callID")), 100)
+    tool = {"name": name, "id": call_id}
+    failed = state.get("status") == "error"
+    yield AgentEvent("tool_call", clip(_call_text(_mapping(state.get("input")))), tool)
+    result = _text(state.get("error") if failed else state.get("output"))
+    yield AgentEvent("tool_result", clip(result), {**tool, "failed": failed})
+
+
+def _call_text(arguments: Mapping[str, Any]) -> str:
+    """What a person wants to see of a call: the command, else the path, else the names and values."""
+    for name in ("command", "filePath", "path", "pattern", "url"):
+        if isinstance(value := arguments.get(name), str):
+            return value
+    return ", ".join(f"{name}={clip(str(value), 100)}" for name, value in list(arguments.items())[:10])
+
+
+def _usage(part: Mapping[str, Any]) -> dict[str, float]:
+    tokens = _mapping(part.get("tokens"))
+    cache = _mapping(tokens.get("cache"))
+    figures = {
+        "input_tokens": tokens.get("input"),
+        "output_tokens": tokens.get("output"),
+        "cache_read_tokens": cache.get("read"),
+        "cache_write_tokens": cache.get("write"),
+        "cost_usd": part.get("cost"),
+    }
+    # It writes 0 for what it was not told: unknown, which is not none and, for the cost, not free.
+    known = {"cost_usd"} if part.get("cost") else set()
+    if any(figures[name] for name in ("input_tokens", "output_tokens", "cache_read_tokens")):
+        known |= figures.keys() - {"cost_usd"}
+    return {
+        name: value
+        for name, value in figures.items()
+        if name in known and isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**12
+    }
+
+
+def _read_error(error: Mapping[str, Any]) -> tuple[_Failure, int | None]:
+    data = _mapping(error.get("data"))
+    name = clip(clean(_text(error.get("name"))), 60) or "error"
+    message = clip(" ".join(clean(_text(data.get("message"))).split()), LINE_CHARACTERS)
+    status = data.get("statusCode")
+    status = status if isinstance(status, int) and 100 <= status <= 999 else None
+    said = f"{name}{f' {status}' if status else ''}{f': {message}' if message else ''}"
+    return _Failure(_reason(name, status, message), f"OpenCode stopped with {said}"), status
+
+
+def _reason(name: str, status: int | None, message: str) -> Reason:
+    if name == "ProviderAuthError":
+        return Reason.AUTH
+    if name == "APIError":
+        return status_reason(status) if status else Reason.PROVIDER
+    if message.startswith("JSON parsing failed"):  # a stream that is none; the error has no name of its own
+        return Reason.PROVIDER
+    return Reason.AGENT  # ContextOverflowError, MessageOutputLengthError, UnknownError: its own affair
+
+
+def _unfinished(reason: str | None, stderr: str) -> str:
+    if "auto-rejecting" in stderr:
+        line = next(line for line in stderr.splitlines() if "auto-rejecting" in line)
+        return f"OpenCode stopped because it refused itself a permission: {clip(line.strip(), LINE_CHARACTERS)}"
+    if reason == "length":
+        return "OpenCode stopped because the model reached its output limit."
+    ended = f"its last step ended with '{clean(reason)}'" if reason else "its last step never ended"
+    return f"OpenCode exited with 0 but was not done: {ended}."
+
+
+def _instructions(task: AgentTask) -> list[str]:
+    """The instruction files of the working directory and of the folders above it, up to the repository's own."""
+    folder = PurePosixPath(task.repo_path)
+    depth = len(PurePosixPath(task.spec.repo.subdir).parts) if task.spec.repo.subdir else 0
+    folders = [folder, *folder.parents][: depth + 1]
+    return [str(place / name) for place in reversed(folders) for name in INSTRUCTION_FILES]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
