@@ -1,0 +1,57 @@
+"""Have the store accept how an attempt ended: once, under its token, waiting for a store that is away (F20)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from tatin_jobs.errors import LeaseLost, StoreUnavailable
+from tatin_jobs.models import AttemptSummary, Lease
+from tatin_jobs.states import JobState
+from tatin_jobs.store import Store
+from worker.control import Control, Stop
+from worker.ending import Ending, Fate, backoff_seconds, fate
+
+PATIENCE_SECONDS = 15 * 60
+"""How long a finished attempt waits for a store that does not answer; then its lease is left to a reaper (I8)."""
+_HURRIED_PATIENCE_SECONDS = 10
+_LONGEST_PAUSE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+async def accept(
+    store: Store, lease: Lease, ending: Ending, summary: AttemptSummary, control: Control
+) -> JobState | None:
+    """Where the job went: finished with this ending, held for a retry, queued again; None when this attempt no longer
+    counts (``control`` then says LOST) or the store stayed away."""
+    began = time.monotonic()
+    pause = 0.25
+    while not control.lost:
+        try:
+            return await asyncio.to_thread(_tell, store, lease, ending, summary)
+        except LeaseLost:
+            control.interrupt(Stop.LOST)
+        except StoreUnavailable as error:
+            hurried = control.interruption is not None and control.interruption.stop is Stop.SHUTDOWN
+            patience = _HURRIED_PATIENCE_SECONDS if hurried else PATIENCE_SECONDS
+            if time.monotonic() - began > patience:
+                log.error("action=accept job=%s given up: %s", lease.job.id, error.what)  # noqa: TRY400
+                return None
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+    return None
+
+
+def _tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> JobState:
+    match fate(ending, lease.job):
+        case Fate.FINISH:
+            store.finish(lease, ending.outcome, ending.reason, ending.message, summary)
+            return JobState.FINISHED
+        case Fate.RETRY:
+            message = f"Attempt {lease.attempt} failed ({ending.reason}): {ending.message}"
+            delay = backoff_seconds(lease.job)
+            return store.requeue(lease, message=message, delay_seconds=delay, counted=True)
+        case Fate.HAND_BACK:
+            return store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)

@@ -1,0 +1,55 @@
+"""What every attempt of one worker shares."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from tatin_jobs.blobs import Blobs
+from tatin_jobs.home import Home
+from tatin_jobs.models import Need, Offer
+from tatin_jobs.settings import Settings
+from tatin_jobs.store import Store
+from worker.journal import Journal
+from worker.repository import Repositories
+from worker.sandboxes.base import SandboxProvider
+
+
+class Lingering:
+    """Needs of sandboxes whose lease ended but which are not yet verified gone: still booked (I4). Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._needs: dict[str, Need] = {}
+
+    def add(self, sandbox: str, need: Need) -> None:
+        with self._lock:
+            self._needs[sandbox] = need
+
+    def remove(self, sandbox: str) -> None:
+        with self._lock:
+            self._needs.pop(sandbox, None)
+
+    def needs(self) -> list[Need]:
+        with self._lock:
+            return list(self._needs.values())
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return list(self._needs)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One worker's parts. Everything but ``lingering`` is used from the event loop only; ``store`` from any thread."""
+
+    settings: Settings
+    home: Home
+    home_id: str
+    offer: Offer
+    store: Store
+    blobs: Blobs
+    provider: SandboxProvider
+    repositories: Repositories
+    journal: Journal
+    lingering: Lingering = field(default_factory=Lingering)

@@ -1,0 +1,86 @@
+"""How an attempt ended, and what becomes of its job: finished, tried again, or handed back. Pure decisions."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tatin_jobs.errors import AttemptError, DiskFull
+from tatin_jobs.models import Job
+from tatin_jobs.states import Outcome, Reason
+from tatin_jobs.units import format_duration
+from worker.control import Interruption, Stop
+from worker.followed import Followed
+
+MAX_BACKOFF_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Ending:
+    """``message`` is one sentence for people. ``hand_back``: the job is not over and no retry is counted, because the
+    worker stopped and not the job."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    message: str = ""
+    hand_back: bool = False
+
+
+class Fate(StrEnum):
+    """What becomes of the job."""
+
+    FINISH = "finish"
+    RETRY = "retry"
+    HAND_BACK = "hand_back"
+
+
+def failed_by(error: AttemptError) -> Ending:
+    """The ending that an error of ours stands for."""
+    message = error.what if not error.seen else f"{error.what} Seen: {error.seen}"
+    return Ending(Outcome.FAILED, error.reason, message)
+
+
+def os_failure(error: OSError) -> AttemptError:
+    """The host's own trouble: a full disk by its name, anything else as the worker's."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("The host's disk is full.", seen=str(error), try_="free space, or `tatin prune`.")
+    return AttemptError("The worker could not go on.", seen=str(error), reason=Reason.WORKER)
+
+
+def interrupted_by(interruption: Interruption) -> Ending:
+    """The ending that a stop from outside stands for."""
+    match interruption.stop:
+        case Stop.CANCELLED:
+            return Ending(Outcome.CANCELLED, None, "Cancelled while it ran.")
+        case Stop.DIED:
+            return Ending(Outcome.FAILED, Reason.SANDBOX, f"The sandbox died: {interruption.detail}")
+        case Stop.LOST:
+            return Ending(Outcome.LOST, Reason.WORKER, "Superseded: a newer attempt holds the job.")
+        case Stop.SHUTDOWN:
+            return Ending(Outcome.FAILED, Reason.WORKER, "Handed back: the worker was stopped.", hand_back=True)
+
+
+def how_it_ended(followed: Followed) -> str:
+    """``exited with 2 after 14s``, ``passed its time limit after 10m00s``: the end of a sentence about a command."""
+    after = f"after {format_duration(followed.seconds)}"
+    if followed.exit_status is None:
+        return f"passed its time limit and was stopped {after}"
+    if followed.exit_status > 128:
+        return f"was killed by signal {followed.exit_status - 128} {after}"
+    return f"exited with {followed.exit_status} {after}"
+
+
+def fate(ending: Ending, job: Job) -> Fate:
+    """Finish, retry (its reason allows it and retries are left), or hand back."""
+    if ending.hand_back:
+        return Fate.HAND_BACK
+    retries = job.spec.retries
+    if ending.outcome is Outcome.FAILED and ending.reason in retries.when and job.retries_used < retries.max:
+        return Fate.RETRY
+    return Fate.FINISH
+
+
+def backoff_seconds(job: Job) -> float:
+    """How long the next attempt waits: doubled with each retry, an hour at most."""
+    return float(min(MAX_BACKOFF_SECONDS, job.spec.retries.backoff_seconds * 2**job.retries_used))

@@ -1,0 +1,63 @@
+"""``events.jsonl``: every event of an attempt, normalised, one JSON object a line; bounded, because the guest feeds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from worker.agents.base import AgentEvent
+
+MAX_EVENTS = 100_000
+MAX_BYTES = 64 * 2**20
+
+
+class EventLog:
+    """Appends to one file, and sums up what the events tell of usage. The file is made with the first event."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = 0
+        self._bytes = 0
+        self.cut = False
+        self.turns = 0
+        self.tool_calls = 0
+        self.sums: dict[str, float] = {}
+        """What ``usage`` events added up to; a figure that no event named is absent."""
+
+    def ours(self, kind: str, **fields: Any) -> None:
+        """A fact of ours: a step, a stop."""
+        self._append([{"kind": kind, **fields}])
+
+    def agent(self, events: Iterable[AgentEvent]) -> None:
+        """Events that the tool's adapter read from its stream."""
+        lines = []
+        for event in events:
+            if event.kind == "usage":
+                self.turns += 1
+                self._add(event.data)
+            elif event.kind == "tool_call":
+                self.tool_calls += 1
+            lines.append({"kind": event.kind, "text": event.text, **({"data": dict(event.data)} if event.data else {})})
+        if lines:
+            self._append(lines)
+
+    def _add(self, figures: Mapping[str, Any]) -> None:
+        for name, value in figures.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15:
+                self.sums[name] = self.sums.get(name, 0) + value
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        if self.cut:
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        data = b"".join(json.dumps({"at": at, **record}).encode() + b"\n" for record in records)
+        if self._count + len(records) > MAX_EVENTS or self._bytes + len(data) > MAX_BYTES:
+            self.cut = True
+            data = json.dumps({"at": at, "kind": "cut", "text": "too many events; the rest is not kept"}).encode() + b"\n"
+        with self._path.open("ab") as file:
+            file.write(data)
+        self._count += len(records)
+        self._bytes += len(data)

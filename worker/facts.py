@@ -1,0 +1,133 @@
+"""What an attempt finds out as it goes, and the Result that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import tatin_jobs
+from tatin_jobs.models import Lease, Need
+from tatin_jobs.results import (
+    AgentFacts,
+    ArtifactFacts,
+    CommandFacts,
+    PatchFacts,
+    Result,
+    SandboxFacts,
+    StepTime,
+    Usage,
+)
+from tatin_jobs.states import JobState
+from worker.collect import Collected, Snapshot
+from worker.ending import Ending
+from worker.events import EventLog
+from worker.gateway import RouteUsage
+from worker.sandboxes.base import SandboxProvider, SandboxUsage
+
+
+@dataclass
+class Facts:
+    """Filled in by the steps; every field is what is known so far."""
+
+    lease: Lease
+    agent: AgentFacts
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    steps: list[StepTime] = field(default_factory=list)
+    commit: str | None = None
+    setup: CommandFacts | None = None
+    verify: CommandFacts | None = None
+    snapshot: Snapshot | None = None
+    collected: Collected | None = None
+    sandbox: SandboxFacts | None = None
+    route: RouteUsage | None = None
+
+    def saw_sandbox(self, provider: SandboxProvider, name: str, need: Need) -> None:
+        """A sandbox was made."""
+        promises = provider.capabilities
+        self.sandbox = SandboxFacts(
+            kind=provider.kind,
+            name=name,
+            separate_kernel=promises.separate_kernel,
+            egress_control=promises.egress_control,
+            sudo=promises.sudo,
+            cpus=need.cpus,
+            memory_mib=need.memory_mib,
+        )
+
+    def saw_usage(self, usage: SandboxUsage) -> None:
+        """What the sandbox used in all."""
+        if self.sandbox:
+            self.sandbox = self.sandbox.model_copy(
+                update={
+                    "cpu_seconds": usage.cpu_seconds,
+                    "peak_memory_mib": usage.peak_memory_mib,
+                    "oom_kills": usage.oom_kills,
+                }
+            )
+
+    def result(self, ending: Ending, worker: str, events: EventLog, state: JobState, *, accepted: bool) -> Result:
+        """The whole story so far, with this ending."""
+        job, collected = self.lease.job, self.collected
+        return Result(
+            job=job.id,
+            batch=job.batch,
+            name=job.spec.name,
+            attempt=self.lease.attempt,
+            state=state,
+            accepted=accepted,
+            outcome=ending.outcome,
+            reason=ending.reason,
+            message=ending.message,
+            worker=worker,
+            tatin_version=tatin_jobs.__version__,
+            repo=job.spec.repo.url or job.spec.repo.path or "",
+            commit=self.commit,
+            created_at=job.created_at,
+            started_at=self.started_at,
+            finished_at=datetime.now(UTC),
+            steps=tuple(self.steps),
+            sandbox=self.sandbox,
+            agent=self.agent,
+            setup=self.setup,
+            verify=self.verify,
+            usage=_usage(events, self.route),
+            patch=self._patch(),
+            patch_missing=self.snapshot.patch_missing if self.snapshot else None,
+            artifacts=tuple(
+                ArtifactFacts(name=item.name, size_bytes=item.size_bytes, sha256=item.sha256)
+                for item in (collected.artifacts if collected else ())
+            ),
+            refused=collected.refused if collected else (),
+            incomplete=collected.incomplete if collected else None,
+        )
+
+    def _patch(self) -> PatchFacts | None:
+        snapshot, collected = self.snapshot, self.collected
+        if snapshot is None or collected is None or collected.patch_bytes is None:
+            return None
+        return PatchFacts(
+            size_bytes=collected.patch_bytes,
+            files_changed=snapshot.files_changed,
+            lines_added=snapshot.lines_added,
+            lines_removed=snapshot.lines_removed,
+            commits=snapshot.commits,
+        )
+
+
+def _usage(events: EventLog, route: RouteUsage | None) -> Usage:
+    """The tool's own figures where it gives them, else the model route's; None stays unknown."""
+
+    def tokens(name: str, fallback: int | None) -> int | None:
+        return int(events.sums[name]) if name in events.sums else fallback
+
+    return Usage(
+        turns=events.turns or None,
+        tool_calls=events.tool_calls if events.turns else None,
+        input_tokens=tokens("input_tokens", route.input_tokens if route else None),
+        output_tokens=tokens("output_tokens", route.output_tokens if route else None),
+        cache_read_tokens=tokens("cache_read_tokens", None),
+        cache_write_tokens=tokens("cache_write_tokens", None),
+        cost_usd=events.sums.get("cost_usd"),
+        model_calls=route.calls if route else None,
+        model_errors=dict(route.errors) if route else {},
+    )

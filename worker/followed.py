@@ -1,0 +1,106 @@
+"""Run one command of an attempt (setup, agent, verify) detached in the guest, follow its output, and end it in time.
+
+The launcher in the guest holds the time limit; the same limit, a little later, is held here, because nothing in a
+guest can be trusted to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from worker.sandboxes.base import RunChunk, RunStatus, Sandbox, StartSpec
+
+OUTSIDE_GRACE_SECONDS = 15.0
+"""How much later than the guest's own launcher the worker acts."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How it ended. ``exit_status`` None: it was ended from outside. ``stalled``: it was quiet for too long."""
+
+    exit_status: int | None
+    timed_out: bool
+    stalled: bool
+    seconds: float
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    cut: bool = False
+
+
+class _Stalled(Exception):
+    """The command was quiet for longer than its idle limit."""
+
+
+async def run_followed(
+    sandbox: Sandbox,
+    spec: StartSpec,
+    on_output: Callable[[RunChunk], None],
+    *,
+    idle_seconds: float | None = None,
+    other_activity: Callable[[], float] = lambda: 0.0,
+) -> Followed:
+    """Start it, hand every piece of output to ``on_output``, return when it has ended or was ended.
+
+    ``other_activity`` gives the monotonic time of the last sign of life that is not output (model traffic).
+
+    Raises:
+        SandboxError: the sandbox failed. Whatever ``on_output`` raises also ends the command and is passed on.
+    """
+    started = time.monotonic()
+    run = await sandbox.start(spec)
+    last_output = started
+
+    async def follow() -> None:
+        nonlocal last_output
+        async for chunk in run.follow():
+            last_output = time.monotonic()
+            on_output(chunk)
+
+    async def watch_idle(limit: float) -> None:
+        while True:
+            quiet_since = max(last_output, other_activity())
+            left = quiet_since + limit - time.monotonic()
+            if left <= 0:
+                raise _Stalled
+            await asyncio.sleep(left)
+
+    stalled = late = False
+    try:
+        async with asyncio.timeout(spec.timeout_seconds + spec.grace_seconds + OUTSIDE_GRACE_SECONDS):
+            await _first(follow(), watch_idle(idle_seconds) if idle_seconds else None)
+    except _Stalled:
+        stalled = True
+    except TimeoutError:
+        late = True
+    if stalled or late:
+        await run.stop(spec.grace_seconds)
+    return _followed(await run.status(), stalled=stalled, late=late, seconds=time.monotonic() - started)
+
+
+def _followed(status: RunStatus, *, stalled: bool, late: bool, seconds: float) -> Followed:
+    return Followed(
+        exit_status=None if stalled or late or status.timed_out else status.exit_status,
+        timed_out=late or status.timed_out,
+        stalled=stalled,
+        seconds=seconds,
+        stdout_bytes=status.stdout_bytes,
+        stderr_bytes=status.stderr_bytes,
+        cut=status.cut,
+    )
+
+
+async def _first(*coroutines: Coroutine[Any, Any, None] | None) -> None:
+    """Wait for the first to end, end the others, and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines if coroutine is not None]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

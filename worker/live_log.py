@@ -1,0 +1,74 @@
+"""What a command of an attempt prints, on its two ways out: whole into a file, and live through the outbox.
+
+The guest may print without end (a pipe carries 57 GB a minute). The file is cut at its limit; the live stream gets
+what a person could read, with a notice for what was left out. Neither holds more than a MiB in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from worker.outbox import Outbox
+
+LIVE_BYTES_PER_SECOND = 256 * 1024
+LIVE_BURST_BYTES = 1024 * 1024
+_PIECE = 16 * 1024
+
+
+class LiveLog:
+    """The log of one command. A context manager; the file is appended to, and made when it is entered."""
+
+    def __init__(self, path: Path, outbox: Outbox, *, limit_bytes: int) -> None:
+        self._path = path
+        self._outbox = outbox
+        self._limit = limit_bytes
+        self._written = 0
+        self._allowance = float(LIVE_BURST_BYTES)
+        self._refilled = time.monotonic()
+        self._left_out = 0
+        self.cut = False
+        """The file is shorter than what was printed."""
+
+    def __enter__(self) -> LiveLog:
+        self._file = self._path.open("ab", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._say_left_out()
+        self._file.close()
+
+    def output(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        """Bytes of the guest, as they came.
+
+        Raises:
+            OSError: the host's disk is full.
+        """
+        room = self._limit - self._written
+        if room > 0:
+            self._file.write(data[:room])
+            self._written += min(room, len(data))
+        if len(data) > room and not self.cut:
+            self.cut = True
+            notice = f"{self._path.name} has reached {self._limit // 2**20} MiB and is cut here; the command goes on\n"
+            self._outbox.post(("tatin", notice.encode()))
+        self._show(stream, data)
+
+    def _show(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        now = time.monotonic()
+        earned = (now - self._refilled) * LIVE_BYTES_PER_SECOND
+        self._allowance, self._refilled = min(LIVE_BURST_BYTES, self._allowance + earned), now
+        if self._allowance < len(data):
+            self._left_out += len(data)
+            return
+        self._say_left_out()
+        self._allowance -= len(data)
+        for start in range(0, len(data), _PIECE):
+            self._outbox.post((stream, data[start : start + _PIECE]))
+
+    def _say_left_out(self) -> None:
+        if self._left_out:
+            notice = f"[{self._left_out} bytes came too fast to show live; {self._path.name} has them]\n"
+            self._outbox.post(("tatin", notice.encode()))
+            self._left_out = 0

@@ -1,0 +1,258 @@
+"""The worker process: its threads, its signals, its end.
+
+    main thread     signals, health of the slots, shutdown
+    loop            the one event loop: all attempts, all child processes
+    Huey slots      claim, hand the attempt over, wait
+    beats           renews all leases on a connection of its own
+    reaper          takes back dead workers' jobs, releases what is due, announces this worker, sweeps
+
+The first SIGTERM or SIGINT drains: nothing more is claimed, running attempts may end. The second, a SIGHUP, or the
+patience of the drain at its end, hurries: attempts collect what they have and are handed back. Either way every
+sandbox is destroyed before the process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO
+
+import tatin_jobs
+from tatin_jobs.blobs import Blobs
+from tatin_jobs.errors import EXIT_OK, BadInput, StoreUnavailable, TatinError
+from tatin_jobs.home import Home
+from tatin_jobs.models import Lease, WorkerInfo
+from tatin_jobs.queue import make_huey
+from tatin_jobs.settings import Settings
+from tatin_jobs.states import JobState
+from tatin_jobs.store import Store, open_store
+from worker.capacity import free_disk_mib, offer_of
+from worker.context import Context
+from worker.control import Stop
+from worker.hand_over import Attempts
+from worker.journal import Journal
+from worker.leases import Beats, Claimer, Reaper
+from worker.loop import LoopThread
+from worker.notifier import Notifier
+from worker.recovery import recover
+from worker.repository import Repositories
+from worker.sandboxes import choose_provider
+from worker.sweep import SWEEP_SECONDS, sweep
+from worker.tasks import SlotConsumer, register
+
+HEALTH_SECONDS = 10.0
+HURRY_SECONDS = 120.0
+"""How long a hurried end may take before the process ends all the same; the next start destroys what is left."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def home_lock(home: Home) -> Iterator[None]:
+    """Hold the one worker's lock of this home.
+
+    Raises:
+        BadInput: another worker holds it.
+    """
+    with home.worker_lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise BadInput(
+                f"A worker already runs on TATIN_HOME '{home.root}'.",
+                seen=f"its process id is {file.read(20).strip() or 'unknown'}",
+                try_="submit to it, or give this one a home of its own with TATIN_HOME.",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def run_worker(settings: Settings, batch: str | None = None, parent: IO[bytes] | None = None) -> int:
+    """Work until told to stop; with ``batch``, until that batch is over. With ``parent``, hurry when it closes.
+
+    Returns the process's exit code.
+
+    Raises:
+        BadInput: another worker runs on this home. Missing: no provider, or no store.
+    """
+    home = Home(settings.home)
+    home.prepare()
+    with home_lock(home), open_store(settings, home) as store:
+        return Worker(settings, home, store).run(batch, parent)
+
+
+class Worker:
+    """One host's worker, put together and taken apart in order."""
+
+    def __init__(self, settings: Settings, home: Home, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._loop = LoopThread()
+        home_id = home.id()
+        provider = choose_provider(settings.sandbox, home, home_id)
+        self._context = Context(
+            settings=settings,
+            home=home,
+            home_id=home_id,
+            offer=offer_of(settings, provider.kind),
+            store=store,
+            blobs=Blobs(home.blobs),
+            provider=provider,
+            repositories=Repositories(home),
+            journal=Journal(home.journal),
+        )
+        self._problem = ""
+        self._started_at = datetime.now(UTC)
+        self._stop_asked = 0
+        self._drained = threading.Event()
+        self._claimer = Claimer(store, settings, self._context.offer, self._context.lingering.needs, self._may_claim)
+        self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.job.id))
+        self._beats = Beats(
+            store,
+            settings,
+            self._claimer.tokens,
+            on_cancel=lambda job: self._attempts.interrupt(job, Stop.CANCELLED),
+            on_lost=lambda job: self._attempts.interrupt(job, Stop.LOST),
+        )
+        self._reaper = Reaper(store.sibling(), settings, on_tick=self._announce)
+        self._notifier = Notifier(store.sibling(), settings)
+
+    def run(self, batch: str | None, parent: IO[bytes] | None) -> int:
+        """Start everything, wait for the end, take everything down."""
+        self._loop.start()
+        self._problem = self._loop.submit(recover(self._context)).result()
+        self._announce()
+        self._beats.start()
+        self._reaper.start()
+        self._notifier.start()
+        sweeper = self._loop.submit(self._keep_sweeping())
+        huey = make_huey(self._claimer)
+        register(huey, self._claimer.take, self._start)
+        consumer = SlotConsumer(huey, workers=self._context.offer.slots, periodic=False, check_worker_health=True)
+        self._install_signals()
+        if parent is not None:
+            threading.Thread(target=self._watch_parent, args=(parent,), name="tatin-parent", daemon=True).start()
+        consumer.start()
+        log.info("action=start worker=%s pid=%d offer=%s", self._settings.worker_name, os.getpid(), self._context.offer)
+        try:
+            self._wait(consumer, batch)
+        finally:
+            self._shut_down(consumer)
+            sweeper.cancel()
+            self._reaper.stop()
+            self._notifier.stop()
+            self._beats.stop()
+            self._retire()
+            self._loop.stop()
+        return EXIT_OK
+
+    # Claiming
+
+    def _may_claim(self) -> bool:
+        if self._stop_asked or self._problem:
+            return False
+        return free_disk_mib(self._context.home.root) >= self._settings.disk_floor_mib
+
+    def _start(self, lease: Lease):  # type: ignore[no-untyped-def]
+        return self._attempts.start(lease)
+
+    def _announce(self) -> None:
+        problem = self._problem
+        free = free_disk_mib(self._context.home.root)
+        if not problem and free < self._settings.disk_floor_mib:
+            problem = f"{free} MiB of disk are free, below the floor of {self._settings.disk_floor_mib} MiB"
+        self._store.announce(
+            WorkerInfo(
+                name=self._settings.worker_name,
+                host=os.uname().nodename,
+                pid=os.getpid(),
+                version=tatin_jobs.__version__,
+                offer=self._context.offer,
+                sandbox=self._context.provider.kind,
+                started_at=self._started_at,
+                draining=bool(self._stop_asked),
+                problem=problem,
+                running=self._attempts.running(),
+            )
+        )
+
+    async def _keep_sweeping(self) -> None:
+        import asyncio
+
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._problem = await sweep(self._context, self._attempts.sandboxes())
+
+    # Ending
+
+    def _install_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Counts only: everything else is done by the main thread's loop."""
+        self._stop_asked += 2 if number == signal.SIGHUP else 1
+
+    def _watch_parent(self, parent: IO[bytes]) -> None:
+        while parent.read(1):
+            pass
+        self._stop_asked += 2
+
+    def _wait(self, consumer: SlotConsumer, batch: str | None) -> None:
+        checked = time.monotonic()
+        while not self._stop_asked:
+            time.sleep(0.05)
+            if batch and self._is_over(batch):
+                return
+            if time.monotonic() - checked > HEALTH_SECONDS:
+                checked = time.monotonic()
+                consumer.check_worker_health()
+
+    def _is_over(self, batch: str) -> bool:
+        try:
+            jobs = self._store.jobs(self._store.batch(batch).jobs)
+        except StoreUnavailable:
+            return False
+        return all(job.state is JobState.FINISHED for job in jobs)
+
+    def _shut_down(self, consumer: SlotConsumer) -> None:
+        """Drain, then hurry; returns when no attempt runs any more, or the hurry has taken too long."""
+        self._stop_asked = max(1, self._stop_asked)
+        asked = self._stop_asked
+        consumer.stop_flag.set()
+        self._claimer.close()
+        running = self._attempts.running()
+        if running:
+            log.info("action=drain running=%d patience=%ss", len(running), self._settings.drain_seconds)
+            _say(f"waiting for {len(running)} running; once more to hand them back")
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while self._attempts.running() and time.monotonic() < deadline and self._stop_asked == asked == 1:
+            time.sleep(0.05)
+        if self._attempts.running():
+            log.info("action=hurry running=%d", len(self._attempts.running()))
+            _say("handing back what runs")
+            self._attempts.interrupt_all(Stop.SHUTDOWN)
+        deadline = time.monotonic() + HURRY_SECONDS
+        for _, thread in consumer.worker_threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    def _retire(self) -> None:
+        try:
+            self._store.retire(self._settings.worker_name)
+        except TatinError as error:
+            log.warning("action=retire not told to the store: %s", error.what)
+
+
+def _say(text: str) -> None:
+    print(f"tatin worker: {text}", file=sys.stderr, flush=True)  # for the person at the terminal, not the log

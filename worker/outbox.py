@@ -1,0 +1,84 @@
+"""What one attempt tells the store as it goes: its steps and its live log, in order, beside the attempt.
+
+A store that hangs or is away costs the live view, never the attempt: nothing here waits for it, and a call that fails
+is dropped. What must arrive (the end of the attempt) does not go this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+from tatin_jobs.errors import LeaseLost, TatinError
+from tatin_jobs.models import Lease
+from tatin_jobs.states import Step
+from tatin_jobs.store import Store
+
+Stream = Literal["stdout", "stderr", "tatin"]
+Piece = tuple[Stream, bytes]
+
+FLUSH_SECONDS = 0.02
+"""Pieces that come within this time travel together; a line is seen by `logs -f` well within 100 ms."""
+MAX_WAITING = 1024
+"""Items that may wait for a store that is away; then the oldest are dropped."""
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """The ordered way to the store. Use as an async context manager; leaving it sends what still waits."""
+
+    def __init__(self, store: Store, lease: Lease) -> None:
+        self._store = store
+        self._lease = lease
+        self._waiting: list[Piece | Step] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._sender: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Outbox:
+        self._sender = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._wake.set()
+        if self._sender:
+            await self._sender
+
+    def post(self, item: Piece | Step) -> None:
+        """Queue a piece of log or a step; returns at once."""
+        self._waiting.append(item)
+        if len(self._waiting) > MAX_WAITING:
+            del self._waiting[: MAX_WAITING // 2]
+        self._wake.set()
+
+    async def _send(self) -> None:
+        while not (self._closing and not self._waiting):
+            await self._wake.wait()
+            self._wake.clear()
+            items, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._deliver, items)
+            except LeaseLost:
+                return  # the beats tell the attempt
+            except TatinError as error:
+                log.warning("job=%s not shown live: %s", self._lease.job.id, error.what)
+            if not self._closing:
+                await asyncio.sleep(FLUSH_SECONDS)
+
+    def _deliver(self, items: list[Piece | Step]) -> None:
+        pieces: list[Piece] = []
+        for item in items:
+            if isinstance(item, Step):
+                self._flush(pieces)
+                self._store.set_step(self._lease, item)
+            else:
+                pieces.append(item)
+        self._flush(pieces)
+
+    def _flush(self, pieces: list[Piece]) -> None:
+        if pieces:
+            self._store.write_log(self._lease, list(pieces))
+            pieces.clear()

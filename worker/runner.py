@@ -1,0 +1,423 @@
+"""One attempt, from create to destroy, as the list of its steps.
+
+The order at the end is fixed (I7): agent dead, collect, durable, accepted, destroy, capacity free. It is the same on
+success, failure, timeout, cancel and shutdown: what can still be read is brought back first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tatin_jobs.errors import AttemptError, DiskFull, TatinError
+from tatin_jobs.models import Lease
+from tatin_jobs.needs import granted
+from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, StepTime, write_result
+from tatin_jobs.states import JobState, Outcome, Reason, Step
+from tatin_jobs.tools import InstalledTool, find_tool
+from worker.acceptance import accept
+from worker.agents import adapter
+from worker.agents.base import AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
+from worker.collect import CollectLimits, CollectSpec, collect, snapshot
+from worker.context import Context
+from worker.control import Control, Stop
+from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_failure
+from worker.events import EventLog
+from worker.facts import Facts
+from worker.followed import Followed, run_followed
+from worker.gateway import ModelGateway, select_provider
+from worker.journal import Entry
+from worker.live_log import LiveLog
+from worker.outbox import Outbox
+from worker.repository import clone_into
+from worker.sandboxes.base import (
+    GUEST_HOME,
+    GUEST_REPO,
+    GUEST_RUN,
+    GUEST_WORK,
+    RunChunk,
+    Sandbox,
+    SandboxSpec,
+    StartSpec,
+    ToolMount,
+)
+from worker.sandboxes.names import sandbox_name
+from worker.sandboxes.transfer import push_files
+from worker.sweep import destroy_sandbox
+
+MODEL_PORT = 4017
+"""The port of the guest's loopback at which its model answers. Any would do: the guest's network is its own."""
+PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
+SETUP_TIMEOUT_SECONDS = 30 * 60
+COLLECT_TIMEOUT_SECONDS = 30 * 60
+HURRIED_COLLECT_SECONDS = 30
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Runs one lease. Made and run in the event loop; ``run`` raises only when the loop itself is cancelled."""
+
+    def __init__(self, context: Context, lease: Lease, control: Control) -> None:
+        self._context = context
+        self._lease = lease
+        self._spec = lease.job.spec
+        self._control = control
+        self._name = sandbox_name(context.home_id, lease.job.id, lease.attempt)
+        self._need = granted(lease.job.need, context.offer)
+        self._folder = context.home.attempt(lease.job.id, lease.attempt)
+        self._events = EventLog(self._folder / EVENTS_FILE)
+        self._outbox = Outbox(context.store, lease)
+        self._facts = Facts(lease, AgentFacts(tool=self._spec.tool, model=self._spec.model))
+        self._stack = AsyncExitStack()
+        self._sandbox: Sandbox | None = None
+        self._gateway: ModelGateway | None = None
+        self._plan = AgentPlan(argv=())
+
+    async def run(self) -> None:
+        """Run it to its end; afterwards the job is finished, queued or held, and the sandbox gone or left to the sweep."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            async with self._outbox:
+                ending = await self._collect(await self._work())
+            await self._accept(ending)
+        finally:
+            await self._destroy()
+
+    # The steps
+
+    async def _work(self) -> Ending:
+        """The steps up to the verdict, given up at once when somebody asks or the sandbox dies."""
+        steps = asyncio.create_task(self._run_steps())
+        stop = asyncio.create_task(self._control.wait())
+        try:
+            await asyncio.wait({steps, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                steps.cancel()
+                await asyncio.gather(steps, return_exceptions=True)
+                return await self._oom_or(interrupted_by(stop.result()))
+            return await steps
+        except AttemptError as error:
+            return failed_by(error)
+        except OSError as error:
+            return failed_by(os_failure(error))
+        except TatinError as error:
+            return Ending(Outcome.FAILED, Reason.WORKER, str(error))
+        except Exception as error:
+            log.exception("action=fault job=%s attempt=%d", self._lease.job.id, self._lease.attempt)
+            text = f"A fault in Tatin itself ({type(error).__name__}); the worker's log has it."
+            return Ending(Outcome.FAILED, Reason.WORKER, text)
+        finally:
+            stop.cancel()
+
+    async def _run_steps(self) -> Ending:
+        async with self._step(Step.CREATING):
+            sandbox = await self._create()
+        async with self._step(Step.PROVISIONING):
+            await self._provision(sandbox)
+        async with self._step(Step.CLONING):
+            await self._clone(sandbox)
+        if self._spec.setup:
+            async with self._step(Step.SETUP):
+                await self._set_up(sandbox, self._spec.setup)
+        async with self._step(Step.AGENT):
+            verdict = await self._run_agent(sandbox)
+        if not self._spec.verify or verdict.outcome not in (Outcome.SUCCEEDED, Outcome.TIMED_OUT):
+            return _decide(verdict, None)
+        async with self._step(Step.VERIFYING):
+            return _decide(verdict, await self._run_verify(sandbox))
+
+    async def _create(self) -> Sandbox:
+        tools = [find_tool(self._context.home, name) for name in self._agent_adapter.tool_packages]
+        if tools:
+            self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
+        self._context.lingering.add(self._name, self._need)
+        entry = Entry(
+            sandbox=self._name,
+            job=self._lease.job.id,
+            attempt=self._lease.attempt,
+            token=self._lease.token,
+            need=self._need,
+        )
+        await asyncio.to_thread(self._context.journal.write, entry)
+        self._sandbox = await self._context.provider.create(self._sandbox_spec(tools))
+        self._facts.saw_sandbox(self._context.provider, self._name, self._need)
+        watch = asyncio.create_task(self._watch_death(self._sandbox))
+        self._stack.callback(watch.cancel)
+        return self._sandbox
+
+    async def _provision(self, sandbox: Sandbox) -> None:
+        """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
+        self._plan = self._agent_adapter.plan(
+            AgentTask(
+                job_id=self._lease.job.id,
+                spec=self._spec,
+                prompt_path=PROMPT_PATH,
+                repo_path=self._cwd,
+                home_path=GUEST_HOME,
+                route=await self._open_route(sandbox),
+            )
+        )
+        files = await asyncio.to_thread(self._read_inputs)
+        await push_files(sandbox, {**files, **self._plan.files})
+
+    async def _open_route(self, sandbox: Sandbox) -> ModelRoute | None:
+        """The guest's way to its model, with a token that is worth nothing elsewhere and dies with the attempt."""
+        if self._spec.model is None:
+            return None
+        name, provider = select_provider(self._context.settings, self._spec.model)
+        token = secrets.token_urlsafe(32)
+        self._gateway = await self._stack.enter_async_context(ModelGateway(provider, self._spec.model, token))
+        self._facts.route = self._gateway.usage
+        await sandbox.serve(MODEL_PORT, self._gateway.protocol)
+        return ModelRoute(
+            base_url=f"http://127.0.0.1:{MODEL_PORT}",
+            token=token,
+            model=self._spec.model.name,
+            provider=name,
+            api=provider.api,
+        )
+
+    async def _clone(self, sandbox: Sandbox) -> None:
+        repo = self._spec.repo
+        known = repo.commit or await asyncio.to_thread(self._context.store.resolved_commit, self._lease.job.batch, repo)
+        prepared = await self._context.repositories.prepare(repo, ref_commit=known)
+        if known is None:
+            resolve = self._context.store.resolve_commit
+            first = await asyncio.to_thread(resolve, self._lease.job.batch, repo, prepared.commit)
+            if first != prepared.commit:  # another worker of the batch was first; its commit counts
+                prepared = await self._context.repositories.prepare(repo, ref_commit=first)
+        self._facts.commit = prepared.commit
+        await clone_into(sandbox, prepared)
+
+    async def _set_up(self, sandbox: Sandbox, line: str) -> None:
+        followed, self._facts.setup = await self._run_line(sandbox, "setup", line, SETUP_TIMEOUT_SECONDS)
+        if followed.exit_status != 0:
+            raise AttemptError(f"The setup command {how_it_ended(followed)}.", reason=Reason.SETUP)
+
+    async def _run_agent(self, sandbox: Sandbox) -> Verdict:
+        reader = self._agent_adapter.reader()
+        stderr_tail = bytearray()
+        gateway = self._gateway
+        limit = self._log_limit
+        with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit) as live:
+
+            def on_output(chunk: RunChunk) -> None:
+                live.output(chunk.stream, chunk.data)
+                if chunk.stream == "stdout":
+                    self._events.agent(reader.feed(chunk.data))
+                else:
+                    stderr_tail.extend(chunk.data)
+                    del stderr_tail[:-8192]
+
+            followed = await run_followed(
+                sandbox,
+                StartSpec(
+                    argv=self._plan.argv,
+                    env=self._guest_env(self._plan.env),
+                    cwd=self._cwd,
+                    stdin_path=self._plan.stdin_path,
+                    timeout_seconds=self._spec.timeout_seconds,
+                    output_limit_bytes=limit,
+                ),
+                on_output,
+                idle_seconds=self._spec.idle_timeout_seconds,
+                other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
+            )
+        await sandbox.kill_all()
+        self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
+        verdict = await self._judge(sandbox, followed, reader, bytes(stderr_tail))
+        self._facts.agent = self._facts.agent.model_copy(
+            update={
+                "exit_status": followed.exit_status,
+                "timed_out": followed.timed_out,
+                "seconds": round(followed.seconds, 3),
+                "stdout_bytes": followed.stdout_bytes,
+                "stderr_bytes": followed.stderr_bytes,
+                "log_cut": followed.cut or live.cut,
+                "final_text": verdict.final_text,
+            }
+        )
+        return verdict
+
+    async def _judge(self, sandbox: Sandbox, followed: Followed, reader: AgentReader, stderr_tail: bytes) -> Verdict:
+        if followed.stalled:
+            text = f"The agent was quiet for {self._spec.idle_timeout_seconds} s (idle_timeout) and was stopped."
+            return Verdict(Outcome.TIMED_OUT, Reason.STALLED, text)
+        if followed.exit_status is None:
+            return Verdict(Outcome.TIMED_OUT, Reason.AGENT, f"The agent {how_it_ended(followed)}.")
+        snapshot = self._facts.snapshot
+        verdict = reader.verdict(followed.exit_status, stderr_tail, snapshot is not None and snapshot.changed)
+        if verdict.outcome is Outcome.FAILED and (await sandbox.usage()).oom_kills:
+            return Verdict(Outcome.FAILED, Reason.OOM, self._oom_text, verdict.final_text)
+        return verdict
+
+    async def _run_verify(self, sandbox: Sandbox) -> Followed:
+        assert self._spec.verify is not None  # the caller looked
+        verify = self._spec.verify
+        followed, self._facts.verify = await self._run_line(sandbox, "verify", verify.run, verify.timeout_seconds)
+        return followed
+
+    # The end
+
+    async def _collect(self, ending: Ending) -> Ending:
+        """Bring back what can still be read and make it durable; ``result.json`` comes last."""
+        sandbox, interruption = self._sandbox, self._control.interruption
+        if sandbox is not None and not (interruption and interruption.stop in (Stop.DIED, Stop.LOST)):
+            seconds = HURRIED_COLLECT_SECONDS if interruption else COLLECT_TIMEOUT_SECONDS
+            try:
+                async with asyncio.timeout(seconds), self._step(Step.COLLECTING):
+                    await self._pull(sandbox)
+            except TimeoutError:
+                ending = _not_collected(ending, AttemptError(f"Collecting took longer than {seconds} s."))
+            except AttemptError as error:
+                ending = _not_collected(ending, error)
+            except OSError as error:
+                ending = _not_collected(ending, os_failure(error))
+        if self._gateway:
+            await self._gateway.close()
+        self._write_result(ending, JobState.FINISHED, accepted=True)
+        return ending
+
+    async def _pull(self, sandbox: Sandbox) -> None:
+        await sandbox.kill_all()
+        self._facts.saw_usage(await sandbox.usage())
+        if self._facts.snapshot is None and self._facts.commit is not None:
+            self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
+        limits = CollectLimits(total_bytes=self._context.settings.artifact_limit_mib * 2**20)
+        self._facts.collected = await collect(sandbox, self._collect_spec, self._folder, limits)
+
+    async def _accept(self, ending: Ending) -> None:
+        """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
+        summary = self._result(ending, JobState.FINISHED, accepted=True).summary(self._folder)
+        state = await accept(self._context.store, self._lease, ending, summary, self._control)
+        if state is not JobState.FINISHED:
+            if self._control.lost and self._control.interruption:
+                ending = interrupted_by(self._control.interruption)
+            self._write_result(ending, state or JobState.FINISHED, accepted=False)
+
+    async def _destroy(self) -> None:
+        try:
+            await self._stack.aclose()
+        except Exception:
+            log.exception("action=close sandbox=%s failed", self._name)
+        await destroy_sandbox(self._context, self._name)
+
+    # What the steps share
+
+    @asynccontextmanager
+    async def _step(self, step: Step) -> AsyncIterator[None]:
+        """Say which step runs, and note how long it took. Telling the store never holds the attempt up."""
+        log.info("action=step job=%s attempt=%d step=%s", self._lease.job.id, self._lease.attempt, step)
+        self._outbox.post(step)
+        self._events.ours("step", step=step.value)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._facts.steps.append(StepTime(step=step, seconds=round(time.monotonic() - started, 3)))
+
+    async def _run_line(self, sandbox: Sandbox, label: str, line: str, seconds: float) -> tuple[Followed, CommandFacts]:
+        """Run a ``sh -c`` line of the job in the repository; its output is kept beside the result."""
+        name = f"{label}/output.log"
+        (self._folder / label).mkdir(exist_ok=True)
+        spec = StartSpec(
+            argv=("sh", "-c", line),
+            env=self._guest_env({}),
+            cwd=self._cwd,
+            timeout_seconds=seconds,
+            output_limit_bytes=self._log_limit,
+            label=label,
+        )
+        with LiveLog(self._folder / name, self._outbox, limit_bytes=self._log_limit) as live:
+            followed = await run_followed(sandbox, spec, lambda chunk: live.output(chunk.stream, chunk.data))
+        await sandbox.kill_all()
+        facts = CommandFacts(
+            run=line,
+            exit_status=followed.exit_status,
+            timed_out=followed.timed_out,
+            seconds=round(followed.seconds, 3),
+            output=name,
+        )
+        return followed, facts
+
+    async def _watch_death(self, sandbox: Sandbox) -> None:
+        self._control.interrupt(Stop.DIED, await sandbox.wait_dead())
+
+    async def _oom_or(self, ending: Ending) -> Ending:
+        """A sandbox that died of its memory limit is out of memory, not broken."""
+        if ending.reason is Reason.SANDBOX and self._sandbox and (await self._sandbox.usage()).oom_kills:
+            return Ending(Outcome.FAILED, Reason.OOM, self._oom_text)
+        return ending
+
+    @property
+    def _oom_text(self) -> str:
+        return f"The sandbox ran out of its {self._need.memory_mib} MiB of memory; ask for more with resources.memory."
+
+    def _read_inputs(self) -> dict[str, bytes]:
+        blobs, spec = self._context.blobs, self._spec
+        prompt = blobs.path(spec.prompt_blob).read_bytes() if spec.prompt_blob else (spec.prompt or "").encode()
+        inputs = {f"{GUEST_WORK}/{item.name}": blobs.path(item.blob).read_bytes() for item in spec.inputs}
+        return {PROMPT_PATH: prompt, **inputs}
+
+    def _sandbox_spec(self, tools: list[InstalledTool]) -> SandboxSpec:
+        return SandboxSpec(
+            name=self._name,
+            cpus=self._need.cpus,
+            memory_mib=self._need.memory_mib,
+            disk_mib=self._need.disk_mib,
+            tools=tuple(ToolMount(tool.folder, tool.guest_folder) for tool in tools),
+        )
+
+    def _result(self, ending: Ending, state: JobState, *, accepted: bool):  # type: ignore[no-untyped-def]
+        worker = self._context.settings.worker_name
+        return self._facts.result(ending, worker, self._events, state, accepted=accepted)
+
+    def _write_result(self, ending: Ending, state: JobState, *, accepted: bool) -> None:
+        try:
+            write_result(self._folder, self._result(ending, state, accepted=accepted))
+        except OSError as error:
+            log.error("action=result job=%s failed: %s", self._lease.job.id, error)  # noqa: TRY400
+
+    def _guest_env(self, more: Mapping[str, str]) -> dict[str, str]:
+        ours = {"TATIN_JOB_ID": self._lease.job.id, "TATIN_ATTEMPT": str(self._lease.attempt)}
+        return {**self._spec.env, **more, **ours}
+
+    @property
+    def _cwd(self) -> str:
+        subdir = self._spec.repo.subdir
+        return f"{GUEST_REPO}/{subdir}" if subdir else GUEST_REPO
+
+    @property
+    def _log_limit(self) -> int:
+        return self._context.settings.log_limit_mib * 2**20
+
+    @property
+    def _agent_adapter(self):  # type: ignore[no-untyped-def]
+        return adapter(self._spec.tool)
+
+    @property
+    def _collect_spec(self) -> CollectSpec:
+        return CollectSpec(
+            base_commit=self._facts.commit,
+            artifact_globs=self._spec.artifacts,
+            transcript_paths=tuple(self._plan.transcript_paths),
+        )
+
+
+def _decide(verdict: Verdict, verified: Followed | None) -> Ending:
+    """Verify has the last word on an agent that ended well; it never turns a failed one into a success."""
+    if verified is None or verdict.outcome is not Outcome.SUCCEEDED or verified.exit_status == 0:
+        return Ending(verdict.outcome, verdict.reason, verdict.message)
+    return Ending(Outcome.FAILED, Reason.VERIFY, f"The verify command {how_it_ended(verified)}.")
+
+
+def _not_collected(ending: Ending, error: AttemptError) -> Ending:
+    """Success without its results is no success; another ending stays what it was, and says so."""
+    if ending.outcome is Outcome.SUCCEEDED or isinstance(error, DiskFull):
+        return failed_by(error)
+    return Ending(ending.outcome, ending.reason, f"{ending.message} Not all was collected: {error.what}", ending.hand_back)

@@ -1,0 +1,53 @@
+"""Sandboxes that outlived their attempt: destroyed by name, verified, never one that is not this home's (I6).
+
+The same code ends an attempt's sandbox, sweeps what resisted, and clears up after a crash at the next start. Nothing is
+destroyed or forgotten on a list that could not be read (F11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tatin_jobs.errors import SandboxError
+from worker.context import Context
+from worker.sandboxes.names import is_ours
+
+TRIES = 3
+SWEEP_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+async def destroy_sandbox(context: Context, name: str) -> bool:
+    """Destroy it and free what it had booked; False when it resists, and the next sweep tries again."""
+    for tried in range(1, TRIES + 1):
+        try:
+            await context.provider.destroy(name)
+        except (SandboxError, OSError) as error:
+            log.warning("action=destroy sandbox=%s try=%d failed: %s", name, tried, error)
+            await asyncio.sleep(tried)
+        else:
+            await asyncio.to_thread(context.journal.remove, name)
+            context.lingering.remove(name)
+            return True
+    return False
+
+
+async def sweep(context: Context, live: set[str]) -> str:
+    """Destroy every sandbox of this home that no running attempt owns. Returns what is wrong, empty when all is well:
+    a worker with a problem claims nothing."""
+    try:
+        listed = set(await context.provider.list())
+    except (SandboxError, OSError) as error:
+        return f"the list of sandboxes cannot be read: {error}"
+    noted = {entry.sandbox: entry for entry in context.journal.entries()}
+    left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live)
+    resisting = []
+    for name in left:
+        if name in noted:
+            context.lingering.add(name, noted[name].need)
+        log.info("action=reap sandbox=%s", name)
+        if not await destroy_sandbox(context, name):
+            resisting.append(name)
+    return f"{len(resisting)} sandboxes cannot be destroyed: {', '.join(resisting[:3])}" if resisting else ""
