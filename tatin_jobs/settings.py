@@ -11,7 +11,7 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,7 +31,7 @@ class ModelProvider(_Section):
     """
 
     base_url: str
-    api: str = Field(default="openai", pattern="^(openai|anthropic)$")
+    api: Literal["openai", "anthropic"] = "openai"
     key_env: str | None = None
     key_file: Path | None = None
 
@@ -88,6 +88,8 @@ class Settings(_Section):
     default_memory_mib: int = Field(default=8192, ge=128)
     default_disk_mib: int = Field(default=20_000, ge=100)
     models: dict[str, ModelProvider] = Field(default_factory=dict)
+    private_repos: bool = False
+    """Whether jobs may clone from this host and its private network (A27)."""
     notify: tuple[str, ...] = ()
     """argv of a command that is run when a batch ends or is held; the facts come as JSON on its stdin."""
     log_limit_mib: int = Field(default=64, ge=1)

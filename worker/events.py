@@ -56,7 +56,9 @@ class EventLog:
         data = b"".join(json.dumps({"at": at, **record}).encode() + b"\n" for record in records)
         if self._count + len(records) > MAX_EVENTS or self._bytes + len(data) > MAX_BYTES:
             self.cut = True
-            data = json.dumps({"at": at, "kind": "cut", "text": "too many events; the rest is not kept"}).encode() + b"\n"
+            data = (
+                json.dumps({"at": at, "kind": "cut", "text": "too many events; the rest is not kept"}).encode() + b"\n"
+            )
         with self._path.open("ab") as file:
             file.write(data)
         self._count += len(records)

@@ -13,6 +13,7 @@ sandbox is destroyed before the process ends.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO
@@ -109,7 +111,7 @@ class Worker:
             store=store,
             blobs=Blobs(home.blobs),
             provider=provider,
-            repositories=Repositories(home),
+            repositories=Repositories(home, private_addresses=settings.private_repos),
             journal=Journal(home.journal),
         )
         self._problem = ""
@@ -164,7 +166,7 @@ class Worker:
             return False
         return free_disk_mib(self._context.home.root) >= self._settings.disk_floor_mib
 
-    def _start(self, lease: Lease):  # type: ignore[no-untyped-def]
+    def _start(self, lease: Lease) -> Future[None]:
         return self._attempts.start(lease)
 
     def _announce(self) -> None:
@@ -188,8 +190,6 @@ class Worker:
         )
 
     async def _keep_sweeping(self) -> None:
-        import asyncio
-
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._problem = await sweep(self._context, self._attempts.sandboxes())

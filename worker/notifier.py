@@ -11,9 +11,10 @@ import logging
 import subprocess
 import threading
 
+from tatin_jobs.notify import notification
+
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Job
-from tatin_jobs.notify import notification
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
@@ -84,7 +85,9 @@ class Notifier:
             log.warning("action=notify failed: %s", error)
         else:
             if done.returncode:
-                log.warning("action=notify exited with %d: %s", done.returncode, done.stderr[-500:].decode(errors="replace"))
+                log.warning(
+                    "action=notify exited with %d: %s", done.returncode, done.stderr[-500:].decode(errors="replace")
+                )
 
 
 def _what_happened(jobs: list[Job]) -> str | None:

@@ -22,7 +22,9 @@ async def recover(context: Context) -> str:
     entries = context.journal.entries()
     problem = await sweep(context, live=set())
     still_there = set(context.lingering.names())
-    take_back(context.store, [entry for entry in entries if entry.sandbox not in still_there], context.settings.max_deaths)
+    take_back(
+        context.store, [entry for entry in entries if entry.sandbox not in still_there], context.settings.max_deaths
+    )
     return problem
 
 

@@ -13,15 +13,16 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from tatin_jobs.tools import InstalledTool, find_tool
+
 from tatin_jobs.errors import AttemptError, DiskFull, TatinError
 from tatin_jobs.models import Lease
 from tatin_jobs.needs import granted
-from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, StepTime, write_result
+from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, Result, StepTime, write_result
 from tatin_jobs.states import JobState, Outcome, Reason, Step
-from tatin_jobs.tools import InstalledTool, find_tool
 from worker.acceptance import accept
 from worker.agents import adapter
-from worker.agents.base import AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
+from worker.agents.base import AgentAdapter, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
 from worker.collect import CollectLimits, CollectSpec, collect, snapshot
 from worker.context import Context
 from worker.control import Control, Stop
@@ -373,7 +374,7 @@ class Attempt:
             tools=tuple(ToolMount(tool.folder, tool.guest_folder) for tool in tools),
         )
 
-    def _result(self, ending: Ending, state: JobState, *, accepted: bool):  # type: ignore[no-untyped-def]
+    def _result(self, ending: Ending, state: JobState, *, accepted: bool) -> Result:
         worker = self._context.settings.worker_name
         return self._facts.result(ending, worker, self._events, state, accepted=accepted)
 
@@ -397,7 +398,7 @@ class Attempt:
         return self._context.settings.log_limit_mib * 2**20
 
     @property
-    def _agent_adapter(self):  # type: ignore[no-untyped-def]
+    def _agent_adapter(self) -> AgentAdapter:
         return adapter(self._spec.tool)
 
     @property
@@ -420,4 +421,6 @@ def _not_collected(ending: Ending, error: AttemptError) -> Ending:
     """Success without its results is no success; another ending stays what it was, and says so."""
     if ending.outcome is Outcome.SUCCEEDED or isinstance(error, DiskFull):
         return failed_by(error)
-    return Ending(ending.outcome, ending.reason, f"{ending.message} Not all was collected: {error.what}", ending.hand_back)
+    return Ending(
+        ending.outcome, ending.reason, f"{ending.message} Not all was collected: {error.what}", ending.hand_back
+    )

@@ -1,4 +1,4 @@
-"""Runs one program detached in the guest, with its time limit, and keeps its output where it can be read from any offset.
+"""Runs one program detached in the guest, with its time limit, and keeps its output readable from any offset.
 
 Standard library only, Python 3.9 or newer: it runs in any guest, by ``python3 launcher.py`` over a connection, or
 inside the first process of a bwrap guest. Its files lie in ``<run>/<label>/``: ``stdout``, ``stderr`` (each cut at
@@ -22,7 +22,7 @@ DRAIN_SECONDS = 0.5
 
 
 def main(arguments):
-    """``start FOLDER SPEC-JSON``, ``follow FOLDER STDOUT-OFFSET STDERR-OFFSET``, ``status FOLDER``, ``stop FOLDER GRACE``."""
+    """``start FOLDER SPEC``, ``follow FOLDER OFFSET OFFSET``, ``status FOLDER``, ``stop FOLDER GRACE``."""
     command, folder = arguments[0], arguments[1]
     if command == "start":
         return start(folder, json.loads(arguments[2]))
@@ -129,7 +129,7 @@ class _Watcher:
                     self._read(fd)
 
     def _read(self, fd):
-        """One block into its file, up to the limit; what is over is counted and dropped, so the program never blocks."""
+        """One block into its file, up to the limit; what is over is counted and dropped: the program never blocks."""
         try:
             data = os.read(fd, BLOCK)
         except BlockingIOError:
@@ -176,17 +176,17 @@ def _become(spec, out, err):
         os.chdir(spec["cwd"])
         os.execvpe(argv[0], argv, spec["env"])
     except FileNotFoundError as error:
-        os.write(2, ("%s: not found: %s\n" % (argv[0], error.filename or spec["cwd"])).encode())
+        os.write(2, f"{argv[0]}: not found: {error.filename or spec['cwd']}\n".encode())
         os._exit(127)
     except OSError as error:
-        os.write(2, ("%s: %s\n" % (argv[0], error.strerror)).encode())
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
         os._exit(126)
 
 
 def follow(folder, offsets):
     """Print the output from these offsets on as frames, live, until the program has ended and all was printed."""
     files = [open(os.path.join(folder, name), "rb") for name in ("stdout", "stderr")]
-    for file, offset in zip(files, offsets):
+    for file, offset in zip(files, offsets):  # noqa: B905 - Python 3.9 has no strict
         file.seek(offset)
     pause = 0.002
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
 
 GUEST_UID = 1000
 GUEST_PYTHON = "/usr/bin/python3"
-TOOLS_PATH = "/opt/tatin/tools"
-PACKAGE = Path(__file__).parent
+GUEST_FILES = "/opt/tatin/bwrap"
+"""Where the guest sees our first process and the launcher."""
 
 _ETC = (
     "ssl",
@@ -33,12 +33,33 @@ PASSWD = f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{GUEST_UID}:{GUEST_U
 GROUP = f"root:x:0:\nagent:x:{GUEST_UID}:\n"
 HOSTS = "127.0.0.1 localhost tatin\n::1 localhost\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files\n"
-OWN_ETC = {"passwd": PASSWD, "group": GROUP, "hosts": HOSTS, "nsswitch.conf": NSSWITCH, "resolv.conf": ""}
+OWN_ETC: Mapping[str, str] = {
+    "passwd": PASSWD,
+    "group": GROUP,
+    "hosts": HOSTS,
+    "nsswitch.conf": NSSWITCH,
+    "resolv.conf": "",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all guests of a home see alike, read-only: our own files of /etc, the first process, the launcher."""
+
+    root: Path
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def programs(self) -> Path:
+        return self.root / "programs"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of one sandbox on the host: the guest's home, /run/tatin, and our own /etc files."""
+    """The folders of one sandbox on the host: the guest's home and /run/tatin."""
 
     root: Path
 
@@ -51,22 +72,18 @@ class Layout:
         return self.root / "run"
 
     @property
-    def etc(self) -> Path:
-        return self.root / "etc"
-
-    @property
     def process(self) -> Path:
         return self.root / "process"
 
 
-def arguments(layout: Layout, tools: Sequence[ToolMount], userns: int | None) -> list[str]:
+def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], userns: int | None) -> list[str]:
     """bwrap's arguments up to ``--``. ``userns``: descriptor of a prepared user namespace (root's way); None: bwrap
     makes its own."""
-    user = (
-        ["--userns", str(userns), "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        if userns is not None
-        else ["--unshare-user", "--disable-userns", "--uid", str(GUEST_UID), "--gid", str(GUEST_UID), "--cap-drop", "ALL"]
-    )
+    if userns is not None:
+        user = ["--userns", str(userns), "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        ids = ["--uid", str(GUEST_UID), "--gid", str(GUEST_UID)]
+        user = ["--unshare-user", "--disable-userns", *ids, "--cap-drop", "ALL"]
     return [
         *user,
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
@@ -75,17 +92,20 @@ def arguments(layout: Layout, tools: Sequence[ToolMount], userns: int | None) ->
         *("--proc", "/proc", "--dev", "/dev"),
         *("--perms", "1777", "--tmpfs", "/dev/shm"),
         *("--perms", "1777", "--size", str(2 * 2**30), "--tmpfs", "/tmp"),
-        *("--perms", "0755", "--dir", "/etc"),
-        *_etc(layout),
-        *("--perms", "0755", "--dir", "/home"),
-        *("--perms", "0755", "--dir", "/run"),
-        *("--perms", "0755", "--dir", "/var"),
+        *_folders("/etc", "/home", "/run", "/var"),
+        *_etc(shared),
         *("--perms", "1777", "--dir", "/var/tmp"),
         *("--bind", str(layout.home), GUEST_HOME),
         *("--bind", str(layout.run), GUEST_RUN),
+        *_folders("/opt", "/opt/tatin", "/opt/tatin/tools"),
+        *("--ro-bind", str(shared.programs), GUEST_FILES),
         *_tools(tools),
         *("--chdir", GUEST_HOME),
     ]
+
+
+def _folders(*paths: str) -> list[str]:
+    return [part for path in paths for part in ("--perms", "0755", "--dir", path)]
 
 
 def _system() -> list[str]:
@@ -100,18 +120,18 @@ def _system() -> list[str]:
     return parts
 
 
-def _etc(layout: Layout) -> list[str]:
+def _etc(shared: Shared) -> list[str]:
     parts = []
     for name in _ETC:
         if (Path("/etc") / name).exists():
             parts += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     for name in OWN_ETC:
-        parts += ["--ro-bind", str(layout.etc / name), f"/etc/{name}"]
+        parts += ["--ro-bind", str(shared.etc / name), f"/etc/{name}"]
     return parts
 
 
 def _tools(tools: Sequence[ToolMount]) -> list[str]:
-    parts = ["--perms", "0755", "--dir", "/opt"] if tools else []
+    parts = []
     for tool in tools:
         parts += ["--ro-bind", str(tool.source), tool.target]
     return parts

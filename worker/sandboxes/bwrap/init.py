@@ -1,7 +1,7 @@
 """The first process of a bwrap guest: starts programs, reaps them, opens ports, all asked for over one socket.
 
-Standard library only; run as ``python3 -I -S -c`` with this text, the launcher's text beside it. It is pid 1 of the
-guest's pid namespace (nothing in the guest can kill it) and not dumpable (nothing can trace it), and holds the only
+Standard library only; run as ``init.py UID LAUNCHER``, the path of the launcher's text. It is pid 1 of the guest's pid
+namespace (nothing in the guest can kill it) and not dumpable (nothing can trace it), and holds the only
 descriptor that the worker reads from. Requests and answers are JSON, one packet each, descriptors passed along:
 
     {op: exec, id, argv, env, cwd} + 3 fds   ->  {id, status}  when it has ended
@@ -30,10 +30,12 @@ def drop(uid):
         os.setresuid(uid, uid, uid)
     import ctypes
 
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE 0
+    libc = ctypes.CDLL(None)
+    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE 0
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which the change of user took away
 
 
-def serve(launcher_source):
+def serve(launcher_path):
     control = socket.socket(fileno=CONTROL)
     control.set_inheritable(False)
     wake, woken = os.pipe()
@@ -42,7 +44,8 @@ def serve(launcher_source):
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running = {}
-    sources = {"launcher": compile(launcher_source, "launcher", "exec")}
+    with open(launcher_path) as file:
+        sources = {"launcher": compile(file.read(), "launcher", "exec")}
     control.send(json.dumps({"id": 0, "status": 0}).encode())
     while True:
         ready, _, _ = select.select([control, wake], [], [])
@@ -89,6 +92,7 @@ def child(control, sources, request, fds):
             signal.signal(number, signal.SIG_DFL)
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
+            os.close(fd)  # or what Python code of ours leaves running would hold the pipe
         control.close()
         if request["op"] == "exec":
             status = execute(request)
@@ -109,10 +113,10 @@ def execute(request):
         os.chdir(request["cwd"])
         os.execvpe(argv[0], argv, request["env"])
     except FileNotFoundError as error:
-        os.write(2, ("%s: not found: %s\n" % (argv[0], error.filename)).encode())
+        os.write(2, f"{argv[0]}: not found: {error.filename}\n".encode())
         return 127
     except OSError as error:
-        os.write(2, ("%s: %s\n" % (argv[0], error.strerror)).encode())
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
         return 126
 
 

@@ -27,16 +27,21 @@ def method() -> str:
     return "cgroup1" if os.access(_V1, os.W_OK) and (_V1 / "memory.limit_in_bytes").exists() else "watcher"
 
 
+def _roots() -> list[Path]:
+    """The folders in which a sandbox's cgroups are made."""
+    kind = method()
+    if kind == "cgroup1":
+        return [_V1, *([_V1_PIDS] if os.access(_V1_PIDS, os.W_OK) else [])]
+    return [_V2] if kind == "cgroup2" else []
+
+
 class Limits:
     """The limits of one sandbox; ``folders`` are its cgroups, empty where a watcher must do."""
 
     def __init__(self, name: str, memory_mib: int) -> None:
         self._bytes = memory_mib * 2**20
         self._kills = 0
-        kind = method()
-        roots = {"cgroup2": [_V2], "cgroup1": [_V1, *([_V1_PIDS] if os.access(_V1_PIDS, os.W_OK) else [])]}.get(kind, [])
-        self._kind = kind
-        self.folders = [root / name for root in roots]
+        self.folders = [root / name for root in _roots()]
 
     def prepare(self) -> None:
         """Make the cgroups with their limits. Raises OSError."""
@@ -52,14 +57,6 @@ class Limits:
                     (folder / "memory.swap.max").write_text("0")
             if (folder / "pids.max").exists():
                 (folder / "pids.max").write_text(str(MAX_PROCESSES))
-
-    def wrap(self, argv: list[str]) -> list[str]:
-        """The command line that enters the cgroups before it becomes ``argv``."""
-        if not self.folders:
-            return argv
-        enter = " && ".join(f'echo $$ > "${index}"' for index in range(1, len(self.folders) + 1))
-        script = f'{enter} && shift {len(self.folders)} && exec "$@"'
-        return ["/bin/sh", "-c", script, "sh", *(str(folder / "cgroup.procs") for folder in self.folders), *argv]
 
     async def watch(self, pid: int, kill: Callable[[], None]) -> None:
         """Where there is no cgroup: add up what the tree of ``pid`` uses, and kill it when that is too much."""

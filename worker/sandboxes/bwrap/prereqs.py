@@ -18,8 +18,13 @@ _TRY = ("--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true")
 def check() -> Sequence[Finding]:
     """Findings for ``doctor``; starts one short process."""
     if platform.system() != "Linux":
-        return [Finding("bwrap", False, f"{platform.system()} has no bubblewrap", "use the Tart provider, when it is in")]
-    return [_bwrap(), _program("git in the guest", "/usr/bin/git", "git"), _program("python in the guest", GUEST_PYTHON, "python3"), _memory()]
+        return [Finding("bwrap", False, f"{platform.system()} has no bubblewrap", "run the jobs on a Linux host")]
+    return [
+        _bwrap(),
+        _program("git in the guest", "/usr/bin/git", "git"),
+        _program("python in the guest", GUEST_PYTHON, "python3"),
+        _memory(),
+    ]
 
 
 def _bwrap() -> Finding:
@@ -39,11 +44,15 @@ def _bwrap() -> Finding:
 
 
 def _program(name: str, path: str, package: str) -> Finding:
-    found = Path(path).exists()
-    return Finding(name, found, path if found else f"{path} is missing", "" if found else f"sudo apt-get install {package}")
+    if Path(path).exists():
+        return Finding(name, True, path)
+    return Finding(name, False, f"{path} is missing", f"sudo apt-get install {package}")
 
 
 def _memory() -> Finding:
-    kind = method()
-    text = {"cgroup2": "a cgroup (v2)", "cgroup1": "a cgroup (v1)", "watcher": "a watcher, twice a second: no cgroup can be made"}
-    return Finding("memory limit", True, text[kind])
+    text = {
+        "cgroup2": "by a cgroup (v2)",
+        "cgroup1": "by a cgroup (v1)",
+        "watcher": "by a watcher, twice a second: no cgroup can be made here",
+    }
+    return Finding("memory limit", True, text[method()])

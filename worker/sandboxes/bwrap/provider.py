@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import shutil
 import socket
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tatin_jobs.results import sync_folder
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
-from worker.sandboxes.bwrap.cli import GUEST_PYTHON, GUEST_UID, OWN_ETC, TOOLS_PATH, Layout, arguments
+from worker.sandboxes.bwrap.cli import GUEST_FILES, GUEST_PYTHON, GUEST_UID, OWN_ETC, Layout, Shared, arguments
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.prereqs import check
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
@@ -30,6 +29,11 @@ from worker.sandboxes.removal import remove_tree
 
 READY_SECONDS = 20.0
 OPEN_FILES = 65_536
+CGROUP_STATUS = 71
+USER_PATH = ("/home/agent/.local/bin",)
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+ERRORS_FILE = "bwrap.err"
+SHARED_FOLDER = ".bwrap"
 _PACKAGE = Path(__file__).parent
 
 
@@ -43,15 +47,14 @@ class BwrapProvider(SandboxProvider):
         self._root = home.sandboxes
         self._home_id = home_id
         self._live: dict[str, BwrapSandbox] = {}
+        self._shared = Shared(home.sandboxes / SHARED_FOLDER)
         self._userns: int | None = None
         self._prepared = False
-        self._init = (_PACKAGE / "init.py").read_text()
-        self._launcher = (_PACKAGE.parent / "launcher.py").read_text()
 
     async def create(self, spec: SandboxSpec) -> BwrapSandbox:
         self._check_name(spec.name)
         if not self._prepared:
-            self._userns = await asyncio.to_thread(prepare_userns)
+            self._userns = await asyncio.to_thread(self._prepare)
             self._prepared = True
         program = shutil.which("bwrap")
         if program is None:
@@ -91,39 +94,50 @@ class BwrapProvider(SandboxProvider):
         if not is_ours(name, self._home_id):
             raise SandboxError(f"'{name}' is no sandbox of this home; it is left alone.")
 
+    def _prepare(self) -> int | None:
+        """What all guests share; the files are written anew by each worker, which alone holds this home's lock."""
+        for folder in (self._shared.root, self._shared.etc, self._shared.programs):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)  # whatever the worker's umask is
+        for name, text in OWN_ETC.items():
+            _write_shared(self._shared.etc / name, text)
+        for source in (_PACKAGE / "init.py", _PACKAGE.parent / "launcher.py"):
+            _write_shared(self._shared.programs / source.name, source.read_text())
+        return prepare_userns()
+
     def _make_folders(self, layout: Layout) -> None:
         layout.root.mkdir(mode=0o700)
-        for folder in (layout.home, layout.run, layout.etc, layout.home / "work"):
-            folder.mkdir(mode=0o755)
+        for folder in (layout.home, layout.run, layout.home / "work"):
+            folder.mkdir()
+            folder.chmod(0o755)
         uid = guest_host_uid()
         if uid is not None:
             for folder in (layout.home, layout.run, layout.home / "work"):
                 os.chown(folder, uid, uid)
-        for name, text in OWN_ETC.items():
-            (layout.etc / name).write_text(text)
 
     async def _launch(self, program: str, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         argv = [
             program,
-            *arguments(layout, spec.tools, self._userns),
+            *arguments(self._shared, layout, spec.tools, self._userns),
             "--",
-            *(GUEST_PYTHON, "-I", "-S", "-B", "-c", self._init, str(GUEST_UID), self._launcher),
+            *(GUEST_PYTHON, "-I", "-S", "-B", f"{GUEST_FILES}/init.py", str(GUEST_UID), f"{GUEST_FILES}/launcher.py"),
         ]
-        number = theirs.fileno()
-        keep = [number, *([self._userns] if self._userns is not None else [])]
-        shift = ["/bin/sh", "-c", f'exec "$@" 3<&{number}' if number != 3 else 'exec "$@"', "sh", *argv]
+        keep = [theirs.fileno(), *([self._userns] if self._userns is not None else [])]
         try:
-            process = await asyncio.create_subprocess_exec(
-                *limits.wrap(shift),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=(layout.root / "bwrap.err").open("wb"),
-                pass_fds=keep,
-                cwd="/",
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-                preexec_fn=_limit,
-            )
+            with (layout.root / ERRORS_FILE).open("wb") as errors:
+                process = await asyncio.create_subprocess_exec(
+                    *_entering(limits.folders, theirs.fileno(), argv),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=errors,
+                    pass_fds=keep,
+                    cwd="/",
+                    env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         _note_process(layout, process.pid)
@@ -134,9 +148,7 @@ class BwrapProvider(SandboxProvider):
             "SHELL": "/bin/bash",
             "LANG": "C.UTF-8",
             "TMPDIR": "/tmp",
-            "PATH": ":".join(
-                ["/home/agent/.local/bin", *(f"{tool.target}/bin" for tool in spec.tools), "/usr/local/bin:/usr/bin:/bin"]
-            ),
+            "PATH": ":".join([*USER_PATH, *(f"{tool.target}/bin" for tool in spec.tools), *SYSTEM_PATH]),
         }
         sandbox = BwrapSandbox(spec.name, process, ours, limits, env)
         self._live[spec.name] = sandbox
@@ -145,7 +157,7 @@ class BwrapProvider(SandboxProvider):
         except SandboxError as error:
             await sandbox.close()
             del self._live[spec.name]
-            seen = (layout.root / "bwrap.err").read_text(errors="replace").strip()[-300:]
+            seen = (layout.root / ERRORS_FILE).read_text(errors="replace").strip()[-300:]
             raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=seen or error.seen) from error
         return sandbox
 
@@ -174,6 +186,11 @@ class BwrapProvider(SandboxProvider):
             raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
 
 
+def _write_shared(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o644)
+
+
 def _note_process(layout: Layout, pid: int) -> None:
     """Who to kill after a crash: the pid is worth something only with its start time."""
     with suppress(psutil.Error):
@@ -185,11 +202,11 @@ def _note_process(layout: Layout, pid: int) -> None:
         sync_folder(layout.root)
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = min(OPEN_FILES, hard) if hard != resource.RLIM_INFINITY else OPEN_FILES
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), most))
-
-
-__all__ = ["TOOLS_PATH", "BwrapProvider"]
+def _entering(cgroups: Sequence[Path], control: int, argv: Sequence[str]) -> list[str]:
+    """The command line that takes its limits and its cgroups upon itself, makes ``control`` its descriptor 3, and then
+    becomes ``argv``. A shell, not a ``preexec_fn``: that would fork the worker with all of its memory and threads."""
+    lines = ["ulimit -c 0", f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -H -n)"]
+    for folder in cgroups:
+        lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {folder.parent.name}', "shift"]
+    lines.append(f'exec "$@" 3<&{control}')
+    return ["/bin/sh", "-c", "\n".join(lines), "sh", *(str(folder / "cgroup.procs") for folder in cgroups), *argv]

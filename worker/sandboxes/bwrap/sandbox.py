@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import socket
-import stat
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -29,6 +28,8 @@ from worker.sandboxes.launched import start_run
 PACKET_BYTES = 180_000
 """One request; a unix packet holds 200 KB with the usual settings."""
 ANSWER_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+"""A guest that has not ended of itself by then is killed."""
 READ_LIMIT = 256 * 1024
 
 
@@ -115,14 +116,18 @@ class BwrapSandbox(Sandbox):
             raise SandboxError(f"Sandbox '{self.name}' was not ready within {seconds:g} s.") from error
 
     async def close(self) -> None:
-        """End it: the guest's processes die with bwrap."""
+        """End it: the guest's first process ends with its socket and takes every other along, then bwrap ends."""
         self._watch.cancel()
         for server in self._servers:
             server.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._exit
-        self._limits.kill_and_remove()
+        self._hang_up()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.shield(self._exit)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._exit
 
     # Inside
 
@@ -175,10 +180,6 @@ class BwrapSandbox(Sandbox):
         except TimeoutError as error:
             raise SandboxError(f"Sandbox '{self.name}' did not answer '{body['op']}'.") from error
 
-    def forget(self, number: int) -> None:
-        """Nobody waits for this answer any more."""
-        self._answers.pop(number, None)
-
     def tell(self, body: dict[str, Any]) -> None:
         """Send what has no answer; a dead sandbox is fine."""
         with suppress(OSError):
@@ -208,15 +209,18 @@ class BwrapSandbox(Sandbox):
         await self._process.wait()
         self._note_limits()
         self._dead.set()
-        with suppress(ValueError, OSError):
-            self._loop.remove_reader(self._control)
-        self._control.close()
+        self._hang_up()
         error = SandboxError(f"Sandbox '{self.name}' died.", seen=f"bwrap ended with {self._process.returncode}")
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()  # somebody may have stopped waiting
         self._answers.clear()
+
+    def _hang_up(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
+            self._control.close()
 
     def _note_limits(self) -> None:
         """Read while the cgroup is there; it goes with the sandbox."""
@@ -274,9 +278,10 @@ class BwrapProcess(GuestProcess):
 
     def close(self) -> None:
         """Let go of the pipes."""
-        self._sandbox.forget(self.number) if self.answer.done() else None
         if self._writer is not None:
-            self._writer.transport.abort()
+            stdin = self._writer.transport
+            if not stdin.is_closing() or stdin.get_write_buffer_size():
+                stdin.abort()
         for transport in self._transports:
             transport.close()
 
@@ -288,6 +293,3 @@ def same_process(pid: int, started: float) -> psutil.Process | None:
         if abs(process.create_time() - started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
             return process
     return None
-
-
-__all__ = ["BwrapSandbox", "same_process", "stat"]

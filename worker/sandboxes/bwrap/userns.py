@@ -48,19 +48,23 @@ def prepare_userns() -> int | None:
         [sys.executable, "-I", "-S", "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as holder:
         assert holder.stdin
-        assert holder.stdout
-        assert holder.stderr
         try:
-            if holder.stdout.readline().strip() != b"unshared":
-                raise OSError(holder.stderr.read(300).decode(errors="replace"))
+            _expect(holder, b"unshared")
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{holder.pid}/{name}").write_text(f"0 0 1\n1 {HOST_BASE + 1} 65534\n")
             holder.stdin.write(b"\n")
             holder.stdin.flush()
-            if holder.stdout.readline().strip() != b"limited":
-                raise OSError(holder.stderr.read(300).decode(errors="replace"))
+            _expect(holder, b"limited")
             return os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise SandboxError("No user namespace can be made for guests.", seen=str(error)) from error
         finally:
             holder.kill()
+
+
+def _expect(holder: subprocess.Popen[bytes], word: bytes) -> None:
+    """Raises OSError with the holder's own words when it says anything else."""
+    assert holder.stdout
+    assert holder.stderr
+    if holder.stdout.readline().strip() != word:
+        raise OSError(holder.stderr.read(300).decode(errors="replace"))
