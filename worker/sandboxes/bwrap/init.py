@@ -1,8 +1,9 @@
 """The first process of a bwrap guest: starts programs, reaps them, opens ports, all asked for over one socket.
 
-Standard library only; run as ``init.py UID LAUNCHER``, the path of the launcher's text. It is pid 1 of the guest's pid
-namespace (nothing in the guest can kill it) and not dumpable (nothing can trace it), and holds the only
-descriptor that the worker reads from. Requests and answers are JSON, one packet each, descriptors passed along:
+Standard library only; run as ``init.py UID LAUNCHER FD``: the path of the launcher's text, the number of the socket.
+It is pid 1 of the guest's pid namespace (nothing in the guest can kill it) and not dumpable (nothing can trace it), and
+holds the only descriptor that the worker reads from. Requests and answers are JSON, one packet each, descriptors
+passed along:
 
     {op: exec, id, argv, env, cwd} + 3 fds   ->  {id, status}  when it has ended
     {op: python, id, source, args, env} + 3 fds -> the same; forks this interpreter instead of starting another
@@ -18,7 +19,6 @@ import signal
 import socket
 import sys
 
-CONTROL = 3
 PACKET = 1 << 20
 
 
@@ -35,8 +35,14 @@ def drop(uid):
     libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which the change of user took away
 
 
-def serve(launcher_path):
-    control = socket.socket(fileno=CONTROL)
+def serve(launcher_path, control_fd):
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != control_fd:
+            try:
+                os.close(int(name))  # bwrap leaves descriptors open that no guest should have
+            except OSError:
+                pass  # the one that listed them
+    control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     wake, woken = os.pipe()
     os.set_blocking(wake, False)
@@ -184,4 +190,4 @@ def signal_group(pid):
 
 if __name__ == "__main__":
     drop(int(sys.argv[1]))
-    serve(sys.argv[2])
+    serve(sys.argv[2], int(sys.argv[3]))

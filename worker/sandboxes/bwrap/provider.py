@@ -121,13 +121,14 @@ class BwrapProvider(SandboxProvider):
             program,
             *arguments(self._shared, layout, spec.tools, self._userns),
             "--",
-            *(GUEST_PYTHON, "-I", "-S", "-B", f"{GUEST_FILES}/init.py", str(GUEST_UID), f"{GUEST_FILES}/launcher.py"),
+            *(GUEST_PYTHON, "-I", "-S", "-B", f"{GUEST_FILES}/init.py"),
+            *(str(GUEST_UID), f"{GUEST_FILES}/launcher.py", str(theirs.fileno())),
         ]
         keep = [theirs.fileno(), *([self._userns] if self._userns is not None else [])]
         try:
             with (layout.root / ERRORS_FILE).open("wb") as errors:
                 process = await asyncio.create_subprocess_exec(
-                    *_entering(limits.folders, theirs.fileno(), argv),
+                    *_entering(limits.folders, argv),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=errors,
@@ -202,11 +203,10 @@ def _note_process(layout: Layout, pid: int) -> None:
         sync_folder(layout.root)
 
 
-def _entering(cgroups: Sequence[Path], control: int, argv: Sequence[str]) -> list[str]:
-    """The command line that takes its limits and its cgroups upon itself, makes ``control`` its descriptor 3, and then
-    becomes ``argv``. A shell, not a ``preexec_fn``: that would fork the worker with all of its memory and threads."""
+def _entering(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:
+    """The command line that takes its limits and its cgroups upon itself and then becomes ``argv``. A shell, not a ``preexec_fn``: that would fork the worker with all of its memory and threads."""
     lines = ["ulimit -c 0", f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -H -n)"]
     for folder in cgroups:
         lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {folder.parent.name}', "shift"]
-    lines.append(f'exec "$@" 3<&{control}')
+    lines.append('exec "$@"')
     return ["/bin/sh", "-c", "\n".join(lines), "sh", *(str(folder / "cgroup.procs") for folder in cgroups), *argv]
