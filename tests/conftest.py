@@ -7,6 +7,7 @@ that CI's machine cannot have the part; those are printed with their reason and 
 from __future__ import annotations
 
 import os
+import socket
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -40,3 +41,12 @@ def _check(part: str) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for part, count in sorted(_skipped.items()):
         terminalreporter.write_line(f"not here: {part} ({count} tests): {NOT_HERE[part]}")
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -12,14 +12,22 @@ passed along:
     {op: listen, id, port}                   ->  {id, status} + 1 fd: a listening socket of the guest's loopback
 """
 
+import ctypes
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 
 PACKET = 1 << 20
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+FIRST_TO_GO = "500"
+"""What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
+must outlive whoever used it."""
 
 
 def drop(uid):
@@ -28,11 +36,10 @@ def drop(uid):
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE 0
-    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which the change of user took away
+    header, nothing = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0)), ctypes.create_string_buffer(24)
+    LIBC.capset(header, nothing)  # the inheritable set outlives the change of user
+    LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # the change of user took it away
 
 
 def serve(launcher_path, control_fd):
@@ -93,6 +100,9 @@ def child(control, sources, request, fds):
     status = 126
     try:
         os.setsid()
+        LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # or the next file would be root's
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(FIRST_TO_GO)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)

@@ -204,7 +204,8 @@ def _note_process(layout: Layout, pid: int) -> None:
 
 
 def _entering(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:
-    """The command line that takes its limits and its cgroups upon itself and then becomes ``argv``. A shell, not a ``preexec_fn``: that would fork the worker with all of its memory and threads."""
+    """The command line that takes its limits and its cgroups upon itself and then becomes ``argv``. A shell, not a
+    ``preexec_fn``: that would fork the worker with all of its memory and threads."""
     lines = ["ulimit -c 0", f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -H -n)"]
     for folder in cgroups:
         lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {folder.parent.name}', "shift"]

@@ -1,0 +1,285 @@
+"""What a hostile guest of bwrap tries against the host, its neighbours and its worker. Each runs inside the guest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tatin_jobs.home import Home
+from tests.support.wait import until
+from worker.sandboxes.base import GUEST_HOME, CommandResult, Sandbox, SandboxSpec, StartSpec
+from worker.sandboxes.bwrap.provider import BwrapProvider
+
+pytestmark = pytest.mark.needs("bwrap")
+HOME_ID = "0a1b2c3d"
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> BwrapProvider:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return BwrapProvider(home, HOME_ID)
+
+
+@pytest.fixture
+async def guest(provider: BwrapProvider) -> AsyncIterator[Sandbox]:
+    sandbox = await provider.create(_spec(1))
+    yield sandbox
+    await provider.destroy(sandbox.name)
+
+
+def _spec(number: int, memory_mib: int = 256) -> SandboxSpec:
+    return SandboxSpec(name=f"tatin-{HOME_ID}-attack-{number}", cpus=1, memory_mib=memory_mib, disk_mib=1000)
+
+
+async def _python(guest: Sandbox, script: str, *args: str, seconds: float = 30) -> CommandResult:
+    return await guest.run(["python3", "-c", script, *args], timeout_seconds=seconds)
+
+
+@pytest.fixture
+def listening_host() -> Iterator[int]:
+    """A server of the host on all of its addresses; the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        done = threading.Event()
+
+        def accept() -> None:
+            while not done.is_set():
+                try:
+                    server.accept()[0].close()
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield server.getsockname()[1]
+        done.set()
+        thread.join()
+
+
+_PROBE = """
+import json, socket, sys
+reached = []
+for family, address in json.loads(sys.argv[1]):
+    link = socket.socket(getattr(socket, family))
+    link.settimeout(1)
+    try:
+        link.connect(tuple(address) if isinstance(address, list) else address)
+        reached.append(address)
+    except OSError:
+        pass
+print(json.dumps(reached))
+"""
+
+
+async def test_no_address_of_host_or_network_is_reached(guest: Sandbox, listening_host: int) -> None:
+    """A50: host ports, its own addresses, the gateway, metadata, IPv6."""
+    own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    targets: list[tuple[str, object]] = [
+        ("AF_INET", [address, listening_host])
+        for address in {"127.0.0.1", "127.0.0.53", "10.0.2.2", "169.254.169.254", "192.168.1.1", "1.1.1.1", *own}
+    ]
+    targets += [("AF_INET6", ["::1", listening_host]), ("AF_INET6", ["fe80::1", 80])]
+    with socket.create_connection(("127.0.0.1", listening_host), 2):
+        pass  # the host reaches it, so the probe could
+    result = await _python(guest, _PROBE, json.dumps(targets))
+    assert json.loads(result.stdout) == [], result.stderr
+
+
+async def test_no_socket_of_the_host_is_reached(guest: Sandbox, tmp_path: Path) -> None:
+    """A42, A52: the store's Unix socket, abstract sockets, docker, D-Bus, X11."""
+    abstract = f"\0tatin-test-{os.getpid()}"
+    path = tmp_path / "home" / "store" / "valkey.sock"
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        one.bind(abstract)
+        one.listen()
+        two.bind(str(path))
+        two.listen()
+        names = [abstract, str(path), "/run/docker.sock", "/run/dbus/system_bus_socket", "\0/tmp/.X11-unix/X0"]
+        result = await _python(guest, _PROBE, json.dumps([("AF_UNIX", name) for name in names]))
+    assert json.loads(result.stdout) == [], result.stderr
+
+
+async def test_nothing_of_the_user_or_the_host_is_seen(guest: Sandbox, tmp_path: Path) -> None:
+    """A52: homes, keys, other guests, processes and devices of the host."""
+    (tmp_path / "mine").write_text("secret")
+    script = """
+import json, os, sys
+print(json.dumps({
+    "seen": [path for path in sys.argv[1:] if os.path.exists(path)],
+    "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "devices": sorted(os.listdir("/dev")),
+    "homes": os.listdir("/home"),
+    "environment": sorted(os.environ),
+}))
+"""
+    hidden = [str(tmp_path / "mine"), str(Path.home()), "/root", "/etc/shadow", "/etc/ssh", "/var/lib", "/boot", "/sys"]
+    seen = json.loads((await _python(guest, script, *hidden)).stdout)
+    assert seen["seen"] == []
+    assert max(seen["pids"]) < 50
+    assert "kvm" not in seen["devices"]
+    assert not [name for name in seen["devices"] if name.startswith(("sd", "vd", "nvme", "mem", "loop"))]
+    assert seen["homes"] == ["agent"]
+    assert not [name for name in seen["environment"] if name.startswith(("TATIN", "SSH", "AWS"))]
+
+
+async def test_the_guest_has_no_rights_to_gain(guest: Sandbox) -> None:
+    """A58: no capability, no setuid, no further user namespace, no mount, no trace of its first process."""
+    script = """
+import ctypes, json, os
+libc = ctypes.CDLL(None, use_errno=True)
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+found = {
+    "uid": os.getuid(),
+    "groups": os.getgroups(),
+    "caps": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")],
+    "no_new_privs": status["NoNewPrivs"],
+    "userns": libc.unshare(0x10000000),
+    "mount": libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
+    "ptrace": libc.ptrace(16, 1, None, None),
+    "setuid": 0,
+    "first_fds": None,
+}
+try:
+    os.setuid(0)
+except OSError as error:
+    found["setuid"] = error.errno
+try:
+    found["first_fds"] = os.listdir("/proc/1/fd")
+except OSError:
+    pass
+print(json.dumps(found))
+"""
+    found = json.loads((await _python(guest, script)).stdout)
+    assert found["uid"] == 1000
+    assert set(found["groups"]) <= {1000, 65534}
+    assert set(found["caps"]) == {"0000000000000000"}
+    assert found["no_new_privs"] == "1"
+    assert found["userns"] == -1
+    assert found["mount"] == -1
+    assert found["ptrace"] == -1
+    assert found["setuid"] != 0
+    assert found["first_fds"] is None, "its socket to the worker would be there"
+
+
+async def test_the_guest_writes_nowhere_but_in_its_own_folders(guest: Sandbox) -> None:
+    script = """
+import json, sys
+written = []
+for path in sys.argv[1:]:
+    try:
+        open(path, "a").close()
+        written.append(path)
+    except OSError:
+        pass
+print(json.dumps(written))
+"""
+    paths = ["/usr/x", "/bin/x", "/etc/x", "/etc/passwd", "/opt/tatin/bwrap/init.py", "/opt/tatin/x", "/run/x", "/x"]
+    assert json.loads((await _python(guest, script, *paths)).stdout) == []
+
+
+async def test_the_guest_has_no_terminal_and_reaches_no_process_of_the_host(guest: Sandbox) -> None:
+    """A57: TIOCSTI needs a terminal; signals end at the pid namespace."""
+    script = """
+import os
+try:
+    os.open("/dev/tty", os.O_RDWR)
+    print("a terminal")
+except OSError:
+    print("none")
+for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    if pid not in (1, os.getpid(), os.getppid()):
+        print("a stranger", pid)
+os.kill(1, 9)
+"""
+    result = await _python(guest, script)
+    assert result.stdout == b"none\n"
+    assert (await guest.run(["echo", "alive"])).stdout == b"alive\n", "pid 1 is not killed from inside"
+
+
+async def test_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> None:
+    """A60: the limit holds, is told, and the neighbour does not notice."""
+    bomb, neighbour = await provider.create(_spec(1, memory_mib=128)), await provider.create(_spec(2))
+    try:
+        result = await _python(bomb, "x = []\nwhile True: x.append(bytearray(2**20))")
+        assert result.exit_status == 137
+        assert (await bomb.usage()).oom_kills
+        assert (await neighbour.run(["echo", "fine"])).stdout == b"fine\n"
+    finally:
+        await provider.destroy(bomb.name)
+        await provider.destroy(neighbour.name)
+
+
+async def test_a_fork_bomb_ends_with_its_guest(provider: BwrapProvider) -> None:
+    """A60: bounded in number, and gone with kill_all."""
+    guest = await provider.create(_spec(1))
+    try:
+        script = (
+            "import os, time\nfor _ in range(5000):\n  try:\n    os.fork() or time.sleep(300)\n  except OSError: pass"
+        )
+        async with guest.exec(["python3", "-c", script]):
+            await asyncio.sleep(1)
+        await guest.kill_all()
+        counted = await guest.run(["sh", "-c", "ls /proc | grep -c '^[0-9]'"], timeout_seconds=30)
+        assert int(counted.stdout) < 10
+    finally:
+        await provider.destroy(guest.name)
+
+
+async def test_daemons_are_gone_with_the_guest(provider: BwrapProvider) -> None:
+    """A63: double fork, new session, ignored signals."""
+    guest = await provider.create(_spec(1))
+    mark = f"tatin-daemon-{os.getpid()}"
+    daemon = f"setsid bash -c 'trap \"\" TERM HUP; exec -a {mark} sleep 300'"
+    script = f"({daemon} &); ({daemon} &)"
+    run = await guest.start(StartSpec(argv=["bash", "-c", script], cwd=GUEST_HOME, timeout_seconds=20))
+    async for _ in run.follow():
+        pass
+    await provider.destroy(guest.name)
+    assert not _processes(mark)
+
+
+async def test_a_worker_that_dies_takes_its_guests_along(tmp_path: Path) -> None:
+    """F01: bwrap dies with its worker, and its guest with it; nothing of ours cleans up."""
+    mark = f"tatin-orphan-{os.getpid()}"
+    script = f"""
+import asyncio, os, sys
+from pathlib import Path
+from tatin_jobs.home import Home
+from worker.sandboxes.base import SandboxSpec, StartSpec
+from worker.sandboxes.bwrap.provider import BwrapProvider
+
+async def main():
+    home = Home(Path({str(tmp_path / "home2")!r}))
+    home.prepare()
+    guest = await BwrapProvider(home, "{HOME_ID}").create(SandboxSpec("tatin-{HOME_ID}-orphan-1", 1, 256, 100))
+    await guest.start(StartSpec(argv=["bash", "-c", "exec -a {mark} sleep 300"], cwd="/home/agent"))
+    await asyncio.sleep(0.3)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    assert await process.wait() == -9
+    await asyncio.to_thread(until, lambda: not _processes(mark))
+
+
+def _processes(mark: str) -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                line = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(mark.encode()):
+                found.append(folder.name)
+    return found

@@ -1,0 +1,36 @@
+"""Every provider that this machine has, each for every test of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tatin_jobs.home import Home
+from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
+from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.fake import FakeProvider
+
+HOME_ID = "0a1b2c3d"
+
+
+def spec_of(number: int, memory_mib: int = 512) -> SandboxSpec:
+    """What to create: ``number`` tells sandboxes of one test apart."""
+    return SandboxSpec(name=f"tatin-{HOME_ID}-contract-{number}", cpus=1, memory_mib=memory_mib, disk_mib=1000)
+
+
+@pytest.fixture(params=["fake", pytest.param("bwrap", marks=pytest.mark.needs("bwrap"))])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> SandboxProvider:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    if request.param == "bwrap":
+        return BwrapProvider(home, HOME_ID)
+    return FakeProvider(home.sandboxes, HOME_ID)
+
+
+@pytest.fixture
+async def sandbox(provider: SandboxProvider) -> AsyncIterator[Sandbox]:
+    made = await provider.create(spec_of(1))
+    yield made
+    await provider.destroy(made.name)

@@ -1,0 +1,267 @@
+"""What every provider promises (``worker/sandboxes/base.py``). A deviation is a declared capability, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tatin_jobs.errors import CommandTimeout, SandboxError
+from tests.contract.conftest import HOME_ID, spec_of
+from tests.support.wait import until
+from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, RunChunk, Sandbox, SandboxProvider, StartSpec
+from worker.sandboxes.transfer import push_files
+
+
+def _start(*argv: str, **changes: object) -> StartSpec:
+    return StartSpec(argv=argv, **{"cwd": GUEST_HOME, "timeout_seconds": 20, **changes})  # type: ignore[arg-type]
+
+
+async def _output(follow: AsyncIterator[RunChunk], stream: str = "stdout") -> bytes:
+    return b"".join([chunk.data async for chunk in follow if chunk.stream == stream])
+
+
+# exec
+
+
+async def test_both_streams_and_the_exit_status_come_back(sandbox: Sandbox) -> None:
+    result = await sandbox.run(["sh", "-c", "echo out; echo err >&2; exit 7"])
+    assert (result.exit_status, result.stdout, result.stderr) == (7, b"out\n", b"err\n")
+
+
+async def test_stdin_arrives_byte_for_byte(sandbox: Sandbox) -> None:
+    data = bytes(range(256)) * 5000
+    result = await sandbox.run(["cat"], stdin=data, max_output_bytes=2**22)
+    assert result.stdout == data
+
+
+async def test_arguments_and_environment_pass_no_shell(sandbox: Sandbox) -> None:
+    odd = "a b\n$(id) `id` \"'\\ \U0001f600"
+    script = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['ODD']]))"
+    result = await sandbox.run(["python3", "-c", script, odd, "-rf"], env={"ODD": odd})
+    assert json.loads(result.stdout) == [[odd, "-rf"], odd]
+
+
+async def test_a_missing_program_is_a_result(sandbox: Sandbox) -> None:
+    assert (await sandbox.run(["no-such-program"])).exit_status == 127
+
+
+async def test_a_signal_is_told_by_the_exit_status(sandbox: Sandbox) -> None:
+    assert (await sandbox.run(["sh", "-c", "kill -9 $$"])).exit_status == 137
+
+
+async def test_output_over_the_limit_is_cut_and_said_so(sandbox: Sandbox) -> None:
+    result = await sandbox.run(["sh", "-c", "head -c 200000 /dev/zero"], max_output_bytes=1000)
+    assert len(result.stdout) == 1000
+    assert result.truncated
+
+
+async def test_a_command_over_its_time_is_killed(sandbox: Sandbox) -> None:
+    with pytest.raises(CommandTimeout):
+        await sandbox.run(["sleep", "120"], timeout_seconds=0.3)
+    left = await sandbox.run(["sh", "-c", "ps ax 2>/dev/null | grep -c '[s]leep 120'"])
+    assert left.stdout.strip() == b"0"
+
+
+async def test_a_program_that_closes_its_stdin_is_no_error(sandbox: Sandbox) -> None:
+    result = await sandbox.run(["sh", "-c", "exec <&-; sleep 0.1; echo done"], stdin=b"x" * 2**20)
+    assert result.stdout == b"done\n"
+
+
+async def test_many_commands_run_at_once(sandbox: Sandbox) -> None:
+    results = await asyncio.gather(*(sandbox.run(["sh", "-c", f"sleep 0.05; echo {n}"]) for n in range(20)))
+    assert [int(result.stdout) for result in results] == list(range(20))
+
+
+async def test_python_runs_source_with_arguments(sandbox: Sandbox) -> None:
+    async with sandbox.python("import sys; print(sys.argv[1:], sys.stdin.read())", ["a", "b"]) as process:
+        await process.write(b"in")
+        await process.close_stdin()
+        assert await process.read("stdout") == b"['a', 'b'] in\n"
+        assert await process.wait() == 0
+
+
+# files
+
+
+async def test_files_are_pushed_with_their_folders(sandbox: Sandbox) -> None:
+    await push_files(sandbox, {f"{GUEST_WORK}/deep/er/file": b"one", f"{GUEST_RUN}/prompt.txt": b"\0two"})
+    result = await sandbox.run(["cat", f"{GUEST_WORK}/deep/er/file", f"{GUEST_RUN}/prompt.txt"])
+    assert result.stdout == b"one\0two"
+
+
+async def test_files_in_the_way_are_a_sandbox_error(sandbox: Sandbox) -> None:
+    await sandbox.run(["sh", "-c", f"echo > {GUEST_WORK}/file"])
+    with pytest.raises(SandboxError):
+        await push_files(sandbox, {f"{GUEST_WORK}/file/below": b"x"})
+
+
+# start
+
+
+async def test_a_run_is_followed_live_and_in_order(sandbox: Sandbox) -> None:
+    run = await sandbox.start(_start("sh", "-c", "for n in 1 2 3; do echo $n; sleep 0.1; done; echo err >&2; exit 3"))
+    chunks = [chunk async for chunk in run.follow()]
+    assert b"".join(chunk.data for chunk in chunks if chunk.stream == "stdout") == b"1\n2\n3\n"
+    assert b"".join(chunk.data for chunk in chunks if chunk.stream == "stderr") == b"err\n"
+    assert len(chunks) > 2, "the lines came apart, so they came live"
+    status = await run.status()
+    assert (status.exit_status, status.timed_out, status.stdout_bytes, status.cut) == (3, False, 6, False)
+
+
+async def test_a_run_is_read_again_from_any_offset(sandbox: Sandbox) -> None:
+    run = await sandbox.start(_start("printf", "0123456789"))
+    assert await _output(run.follow()) == b"0123456789"
+    assert await _output(run.follow(4)) == b"456789"
+
+
+async def test_a_run_reads_its_stdin_from_a_file(sandbox: Sandbox) -> None:
+    await push_files(sandbox, {f"{GUEST_RUN}/prompt.txt": b"the prompt"})
+    run = await sandbox.start(_start("cat", stdin_path=f"{GUEST_RUN}/prompt.txt"))
+    assert await _output(run.follow()) == b"the prompt"
+
+
+async def test_a_run_is_ended_at_its_limit_though_it_ignores_sigterm(sandbox: Sandbox) -> None:
+    script = "trap '' TERM; echo up; while :; do sleep 1; done"
+    run = await sandbox.start(_start("sh", "-c", script, timeout_seconds=0.3, grace_seconds=0.3))
+    assert await _output(run.follow()) == b"up\n"
+    status = await run.status()
+    assert status.timed_out
+    assert status.exit_status == 137
+
+
+async def test_stop_is_polite_first(sandbox: Sandbox) -> None:
+    run = await sandbox.start(_start("sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"))
+    follow = run.follow()
+    assert (await anext(follow)).data == b"up\n"
+    await run.stop(5)
+    await run.stop(5)
+    assert b"bye\n" in await _output(follow)
+    assert (await run.status()).exit_status == 0
+
+
+async def test_output_over_the_limit_never_blocks_the_program(sandbox: Sandbox) -> None:
+    """A62: what is over the limit is counted and dropped."""
+    run = await sandbox.start(_start("head", "-c", "30000000", "/dev/zero", output_limit_bytes=1_000_000))
+    assert len(await _output(run.follow())) == 1_000_000
+    status = await run.status()
+    assert (status.exit_status, status.stdout_bytes, status.cut) == (0, 30_000_000, True)
+
+
+async def test_a_daemon_left_behind_does_not_keep_a_run_open(sandbox: Sandbox) -> None:
+    """A63: the run ends with its program, and kill_all ends what it left."""
+    run = await sandbox.start(_start("sh", "-c", "(setsid sleep 300 &) ; echo done"))
+    async with asyncio.timeout(15):
+        assert await _output(run.follow()) == b"done\n"
+    await sandbox.kill_all()
+    left = await sandbox.run(["sh", "-c", "ps ax 2>/dev/null | grep -c '[s]leep 300'"])
+    assert left.stdout.strip() == b"0"
+
+
+async def test_a_missing_agent_is_exit_status_127(sandbox: Sandbox) -> None:
+    run = await sandbox.start(_start("no-such-agent"))
+    assert b"no-such-agent: not found" in await _output(run.follow(), "stderr")
+    assert (await run.status()).exit_status == 127
+
+
+# serve
+
+
+class _Greeter(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(b"host got " + data)  # type: ignore[attr-defined]
+        self._transport.close()
+
+
+_CLIENT = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as link:
+    link.sendall(b"hello")
+    print(link.recv(100).decode())
+"""
+
+
+async def test_a_served_port_reaches_the_host_once_per_connection(sandbox: Sandbox, unused_tcp_port: int) -> None:
+    await sandbox.serve(unused_tcp_port, _Greeter)
+    for _ in range(3):
+        result = await sandbox.run(["python3", "-c", _CLIENT, str(unused_tcp_port)])
+        assert result.stdout == b"host got hello\n", result.stderr
+    with pytest.raises(SandboxError):
+        await sandbox.serve(unused_tcp_port, _Greeter)
+
+
+# life and death
+
+
+async def test_kill_all_kills_execs_too(sandbox: Sandbox) -> None:
+    async with sandbox.exec(["sleep", "300"]) as process:
+        await sandbox.kill_all()
+        assert await process.wait() == 137
+    assert (await sandbox.run(["true"])).exit_status == 0, "the sandbox itself lives on"
+
+
+async def test_destroy_ends_everything_and_may_be_called_again(provider: SandboxProvider) -> None:
+    sandbox = await provider.create(spec_of(1))
+    await sandbox.start(_start("sleep", "300"))
+    assert list(await provider.list()) == [sandbox.name]
+    await provider.destroy(sandbox.name)
+    await provider.destroy(sandbox.name)
+    assert list(await provider.list()) == []
+    with pytest.raises(SandboxError):
+        await sandbox.run(["true"])
+    assert await asyncio.wait_for(sandbox.wait_dead(), 5)
+
+
+async def test_only_names_of_this_home_are_touched(provider: SandboxProvider) -> None:
+    """I6."""
+    for name in ("tatin-ffffffff-other-1", "else", f"tatin-{HOME_ID}-../x-1", ""):
+        with pytest.raises(SandboxError):
+            await provider.destroy(name)
+
+
+async def test_sandboxes_do_not_see_each_other(provider: SandboxProvider) -> None:
+    one, two = await provider.create(spec_of(1)), await provider.create(spec_of(2))
+    try:
+        await one.run(["sh", "-c", f"echo secret > {GUEST_HOME}/mine"])
+        assert (await two.run(["cat", f"{GUEST_HOME}/mine"])).exit_status != 0
+    finally:
+        await provider.destroy(one.name)
+        await provider.destroy(two.name)
+    assert list(await provider.list()) == []
+
+
+async def test_hostile_trees_are_removed_with_the_sandbox(provider: SandboxProvider) -> None:
+    """A09: depth without end, modes that forbid, odd names."""
+    sandbox = await provider.create(spec_of(1))
+    script = """
+import os
+os.chdir(os.path.expanduser("~"))
+open("\\n\\x1b[31m-rf", "w").close()
+os.symlink("/", "link")
+for _ in range(2000):
+    os.mkdir("d")
+    os.chdir("d")
+os.chmod(os.path.expanduser("~/d"), 0)
+"""
+    assert (await sandbox.run(["python3", "-c", script])).exit_status == 0
+    await provider.destroy(sandbox.name)
+    assert list(await provider.list()) == []
+    assert os.listdir("/etc"), "the link was removed, not what it led to"
+
+
+async def test_descriptors_do_not_grow_with_use(provider: SandboxProvider) -> None:
+    sandbox = await provider.create(spec_of(1))
+    await sandbox.run(["true"])
+    before = len(os.listdir("/dev/fd"))
+    for number in range(10):
+        run = await sandbox.start(_start("echo", label=f"run-{number}"))
+        await _output(run.follow())
+    # Transports close in the loop's next rounds.
+    await asyncio.to_thread(until, lambda: len(os.listdir("/dev/fd")) <= before)
+    await provider.destroy(sandbox.name)
