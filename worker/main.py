@@ -51,6 +51,8 @@ from worker.sweep import SWEEP_SECONDS, sweep
 from worker.tasks import SlotConsumer, register
 
 HEALTH_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+"""How often an idle worker of one batch looks whether the batch is over."""
 HURRY_SECONDS = 120.0
 """How long a hurried end may take before the process ends all the same; the next start destroys what is left."""
 
@@ -210,11 +212,13 @@ class Worker:
         self._stop_asked += 2
 
     def _wait(self, consumer: SlotConsumer, batch: str | None) -> None:
-        checked = time.monotonic()
+        checked = looked = time.monotonic()
         while not self._stop_asked:
-            time.sleep(0.05)
-            if batch and self._is_over(batch):
-                return
+            time.sleep(0.02)
+            if batch and time.monotonic() - looked > LOOK_SECONDS and not self._attempts.running():
+                looked = time.monotonic()
+                if self._is_over(batch):
+                    return
             if time.monotonic() - checked > HEALTH_SECONDS:
                 checked = time.monotonic()
                 consumer.check_worker_health()

@@ -229,6 +229,8 @@ class Attempt:
                 idle_seconds=self._spec.idle_timeout_seconds,
                 other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
             )
+            if followed.cut:
+                live.say_cut()
         await sandbox.kill_all()
         self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
         verdict = await self._judge(sandbox, followed, reader, bytes(stderr_tail))
@@ -239,7 +241,7 @@ class Attempt:
                 "seconds": round(followed.seconds, 3),
                 "stdout_bytes": followed.stdout_bytes,
                 "stderr_bytes": followed.stderr_bytes,
-                "log_cut": followed.cut or live.cut,
+                "log_cut": live.cut,
                 "final_text": verdict.final_text,
             }
         )

@@ -11,6 +11,7 @@ from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
 
 GUEST_UID = 1000
 GUEST_PYTHON = "/usr/bin/python3"
+SHM_BYTES = 256 * 2**20
 GUEST_FILES = "/opt/tatin/bwrap"
 """Where the guest sees our first process and the launcher."""
 
@@ -59,7 +60,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of one sandbox on the host: the guest's home and /run/tatin."""
+    """The folders of one sandbox on the host: the guest's home, /run/tatin and /tmp."""
 
     root: Path
 
@@ -70,6 +71,10 @@ class Layout:
     @property
     def run(self) -> Path:
         return self.root / "run"
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
 
     @property
     def process(self) -> Path:
@@ -90,16 +95,18 @@ def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], userns
         *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "tatin", "--clearenv"),
         *_system(),
         *("--proc", "/proc", "--dev", "/dev"),
-        *("--perms", "1777", "--tmpfs", "/dev/shm"),
-        *("--perms", "1777", "--size", str(2 * 2**30), "--tmpfs", "/tmp"),
+        *("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"),
+        *("--bind", str(layout.tmp), "/tmp"),
         *_folders("/etc", "/home", "/run", "/var"),
         *_etc(shared),
-        *("--perms", "1777", "--dir", "/var/tmp"),
+        *("--symlink", "/tmp", "/var/tmp"),
         *("--bind", str(layout.home), GUEST_HOME),
         *("--bind", str(layout.run), GUEST_RUN),
         *_folders("/opt", "/opt/tatin", "/opt/tatin/tools"),
         *("--ro-bind", str(shared.programs), GUEST_FILES),
         *_tools(tools),
+        # What bwrap itself made is in memory without a bound, and would be the guest's to fill where it owns it.
+        *("--remount-ro", "/dev", "--remount-ro", "/"),
         *("--chdir", GUEST_HOME),
     ]
 

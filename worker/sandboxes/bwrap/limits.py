@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,16 +57,15 @@ class Limits:
             if (folder / "pids.max").exists():
                 (folder / "pids.max").write_text(str(MAX_PROCESSES))
 
-    async def watch(self, pid: int, kill: Callable[[], None]) -> None:
-        """Where there is no cgroup: add up what the tree of ``pid`` uses, and kill it when that is too much."""
+    async def watch(self, pid: int) -> None:
+        """Where there is no cgroup: add up what the guest of the bwrap process ``pid`` uses, and when that is too much,
+        kill what uses most of it, as the kernel would."""
         if self.folders:
             return
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(_tree_bytes, pid) > self._bytes:
+            if await asyncio.to_thread(_kill_largest, pid, self._bytes):
                 self._kills += 1
-                kill()
-                return
 
     def oom_kills(self) -> int:
         """How often something was killed for memory."""
@@ -97,14 +95,19 @@ class Limits:
                 folder.rmdir()
 
 
-def _tree_bytes(pid: int) -> int:
-    total = 0
+def _kill_largest(pid: int, limit_bytes: int) -> bool:
+    """Kill the largest process of the guest if all of them together are over the limit; whether one was killed."""
+    sizes: dict[psutil.Process, int] = {}
     with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
+        first = psutil.Process(pid).children()  # the guest's first process, which must outlive the others
+        for process in [child for init in first for child in init.children(recursive=True)]:
             with suppress(psutil.Error):
-                total += process.memory_full_info().pss
-    return total
+                sizes[process] = process.memory_full_info().pss
+    if sum(sizes.values()) <= limit_bytes:
+        return False
+    with suppress(psutil.Error):
+        max(sizes, key=sizes.__getitem__).kill()
+    return True
 
 
 def _lines(path: Path) -> list[str]:

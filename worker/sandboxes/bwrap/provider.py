@@ -107,12 +107,11 @@ class BwrapProvider(SandboxProvider):
 
     def _make_folders(self, layout: Layout) -> None:
         layout.root.mkdir(mode=0o700)
-        for folder in (layout.home, layout.run, layout.home / "work"):
+        uid = guest_host_uid()
+        for folder in (layout.home, layout.run, layout.tmp, layout.home / "work"):
             folder.mkdir()
             folder.chmod(0o755)
-        uid = guest_host_uid()
-        if uid is not None:
-            for folder in (layout.home, layout.run, layout.home / "work"):
+            if uid is not None:
                 os.chown(folder, uid, uid)
 
     async def _launch(self, program: str, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:

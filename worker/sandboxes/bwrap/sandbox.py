@@ -61,7 +61,7 @@ class BwrapSandbox(Sandbox):
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
         self._exit = asyncio.create_task(self._wait_exit())
-        self._watch = asyncio.create_task(limits.watch(process.pid, process.kill))
+        self._watch = asyncio.create_task(limits.watch(process.pid))
 
     # The three primitives
 

@@ -1,0 +1,60 @@
+"""A real worker that kills itself with SIGKILL when its attempt comes to a chosen point.
+
+``python -m tests.support.dying_worker BATCH POINT``: a point is a step's name (killed as it begins), or ``created``
+(the sandbox is up, nobody was told), ``collected`` (the result is written, the store not told) or ``accepted`` (the
+store was told, the sandbox not destroyed). ``never``: an ordinary worker.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from tatin_jobs.settings import load_settings
+from worker import runner
+from worker.events import EventLog
+from worker.main import run_worker
+from worker.sandboxes.bwrap.provider import BwrapProvider
+
+
+def die() -> None:
+    """As a power failure would, but for the disk's cache."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(point: str) -> None:
+    """Make the worker die at ``point``."""
+    tell, create, accept, destroy = EventLog.ours, BwrapProvider.create, runner.accept, runner.destroy_sandbox
+
+    def ours(self: EventLog, kind: str, **fields: Any) -> None:
+        if fields.get("step") == point:
+            die()
+        tell(self, kind, **fields)
+
+    async def created(self: BwrapProvider, spec: Any) -> Any:
+        sandbox = await create(self, spec)
+        die()
+        return sandbox
+
+    async def collected(*args: Any) -> Any:
+        die()
+        return await accept(*args)
+
+    async def accepted(*args: Any) -> Any:
+        die()
+        return await destroy(*args)
+
+    EventLog.ours = ours  # type: ignore[method-assign]
+    if point == "created":
+        BwrapProvider.create = created  # type: ignore[method-assign]
+    elif point == "collected":
+        runner.accept = collected  # type: ignore[assignment]
+    elif point == "accepted":
+        runner.destroy_sandbox = accepted  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    arm(sys.argv[2])
+    sys.exit(run_worker(load_settings(os.environ), sys.argv[1]))

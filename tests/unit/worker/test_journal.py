@@ -1,0 +1,28 @@
+"""The host's own memory of its sandboxes (I5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tatin_jobs.models import Need
+from worker.journal import Entry, Journal
+
+ENTRY = Entry(sandbox="tatin-0a1b2c3d-abc-1", job="job-abc", attempt=1, token="s:1", need=Need())
+
+
+def test_what_was_written_is_there_until_it_is_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    journal.write(ENTRY)
+    assert Journal(tmp_path).entries() == [ENTRY]
+    journal.remove(ENTRY.sandbox)
+    journal.remove(ENTRY.sandbox)
+    assert journal.entries() == []
+
+
+def test_a_half_written_or_damaged_entry_stops_nobody(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    (tmp_path / "tatin-0a1b2c3d-def-1.json").write_text('{"sandbox": "tat')
+    (tmp_path / "tatin-0a1b2c3d-ghi-1.draft").write_text("{}")
+    assert journal.entries() == [ENTRY]
