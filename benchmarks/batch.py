@@ -1,8 +1,8 @@
 """A hundred small jobs against the same bare steps: ``python -m benchmarks.batch [--jobs 100] [--at-once 4]``.
 
 Each job clones a small repository, runs one shell command in bwrap and brings back the patch. The bare steps are git
-clone, bwrap and tar, run by ``xargs -P``. Both are timed in turn, in one run, on this machine; the figure is the ratio of
-the medians. Tatin's time goes from the first line of its submit to the last accepted result, with a worker that idles.
+clone, bwrap and tar, run by ``xargs -P``. Both are timed in turn, in one run, on this machine; the figure is the ratio
+of the medians. Tatin's time goes from the first line of its submit to the last accepted result, with a worker that idles.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     program = "import os; from worker.main import run_worker; from tatin_jobs.settings import load_settings as s"
     flags = {"cpus": settings.cpus, "slots": settings.slots}
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{program}; run_worker(s(os.environ, {flags!r}))"], env=environment, start_new_session=True
+        [sys.executable, "-c", f"{program}; run_worker(s(os.environ, {flags!r}))"],
+        env=environment,
+        start_new_session=True,
     )
     try:
         with open_store(settings, Home(settings.home)) as store:

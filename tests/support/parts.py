@@ -55,6 +55,10 @@ def tools_home() -> Path:
     return Path(text) if text else Path.home() / ".tatin"
 
 
+def _shellcheck() -> str | None:
+    return None if shutil.which("shellcheck") else "shellcheck is not installed (sudo apt-get install shellcheck)"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "the tests do not run as root"
 
@@ -72,6 +76,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "git": _git,
     "valkey": _valkey,
     "opencode": _opencode,
+    "shellcheck": _shellcheck,
     "root": _root,
     "mac": _mac,
     "kvm": _kvm,

