@@ -10,6 +10,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.models import Need, Offer
 from tatin_jobs.settings import Settings
 from tatin_jobs.store import Store
+from worker.collect import Unpackers
 from worker.journal import Journal
 from worker.repository import Repositories
 from worker.sandboxes.base import SandboxProvider
@@ -51,5 +52,6 @@ class Context:
     blobs: Blobs
     provider: SandboxProvider
     repositories: Repositories
+    unpackers: Unpackers
     journal: Journal
     lingering: Lingering = field(default_factory=Lingering)

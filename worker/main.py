@@ -37,6 +37,7 @@ from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store, open_store
 from worker.capacity import free_disk_mib, offer_of
+from worker.collect import Unpackers
 from worker.context import Context
 from worker.control import Stop
 from worker.hand_over import Attempts
@@ -114,6 +115,7 @@ class Worker:
             blobs=Blobs(home.blobs),
             provider=provider,
             repositories=Repositories(home, private_addresses=settings.private_repos),
+            unpackers=Unpackers(),
             journal=Journal(home.journal),
         )
         self._problem = ""
@@ -121,13 +123,13 @@ class Worker:
         self._stop_asked = 0
         self._drained = threading.Event()
         self._claimer = Claimer(store, settings, self._context.offer, self._context.lingering.needs, self._may_claim)
-        self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.job.id))
+        self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.token))
         self._beats = Beats(
             store,
             settings,
-            self._claimer.tokens,
-            on_cancel=lambda job: self._attempts.interrupt(job, Stop.CANCELLED),
-            on_lost=lambda job: self._attempts.interrupt(job, Stop.LOST),
+            self._claimer.held,
+            on_cancel=lambda token: self._attempts.interrupt(token, Stop.CANCELLED),
+            on_lost=lambda token: self._attempts.interrupt(token, Stop.LOST),
         )
         self._reaper = Reaper(store.sibling(), settings, on_tick=self._announce)
         self._notifier = Notifier(store.sibling(), settings)
@@ -158,6 +160,7 @@ class Worker:
             self._notifier.stop()
             self._beats.stop()
             self._retire()
+            self._loop.submit(self._context.unpackers.aclose()).result()
             self._loop.stop()
         return EXIT_OK
 

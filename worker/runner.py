@@ -13,13 +13,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from tatin_jobs.tools import InstalledTool, find_tool
-
 from tatin_jobs.errors import AttemptError, DiskFull, TatinError
 from tatin_jobs.models import Lease
 from tatin_jobs.needs import granted
 from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, Result, StepTime, write_result
 from tatin_jobs.states import JobState, Outcome, Reason, Step
+from tatin_jobs.tools import InstalledTool, find_tool
 from worker.acceptance import accept
 from worker.agents import adapter
 from worker.agents.base import AgentAdapter, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
@@ -292,16 +291,21 @@ class Attempt:
         if self._facts.snapshot is None and self._facts.commit is not None:
             self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
         limits = CollectLimits(total_bytes=self._context.settings.artifact_limit_mib * 2**20)
-        self._facts.collected = await collect(sandbox, self._collect_spec, self._folder, limits)
+        self._facts.collected = await collect(
+            sandbox, self._collect_spec, self._folder, limits, unpackers=self._context.unpackers
+        )
 
     async def _accept(self, ending: Ending) -> None:
         """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
         summary = self._result(ending, JobState.FINISHED, accepted=True).summary(self._folder)
         state = await accept(self._context.store, self._lease, ending, summary, self._control)
+        stopped = self._control.interruption
         if state is not JobState.FINISHED:
-            if self._control.lost and self._control.interruption:
-                ending = interrupted_by(self._control.interruption)
+            if stopped and stopped.stop is Stop.LOST:
+                ending = interrupted_by(stopped)
             self._write_result(ending, state or JobState.FINISHED, accepted=False)
+        elif stopped and stopped.stop is Stop.CANCELLED and ending.outcome is not Outcome.CANCELLED:
+            self._write_result(interrupted_by(stopped), state, accepted=True)  # the cancel was accepted first
 
     async def _destroy(self) -> None:
         try:

@@ -19,6 +19,7 @@ from tatin_jobs.results import Result, read_result
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store, open_store
+from worker.collect import Unpackers
 from worker.context import Context
 from worker.control import Control
 from worker.journal import Journal
@@ -65,6 +66,7 @@ class Bench:
             blobs=Blobs(self.home.blobs),
             provider=self.provider,
             repositories=Repositories(self.home),
+            unpackers=Unpackers(),
             journal=Journal(self.home.journal),
         )
 
@@ -102,7 +104,10 @@ class Bench:
 
     async def attempt(self, lease: Lease, control: Control | None = None) -> None:
         """Run an attempt to its end."""
-        await Attempt(self.context, lease, control or Control()).run()
+        try:
+            await Attempt(self.context, lease, control or Control()).run()
+        finally:
+            await self.context.unpackers.aclose()  # the next test has another event loop
 
     async def run(self, control: Control | None = None, **changes: Any) -> tuple[Job, Result]:
         """Submit, claim and run; the job's record and the attempt's result."""

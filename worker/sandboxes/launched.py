@@ -42,34 +42,43 @@ class LaunchedRun(Run):
     def __init__(self, launcher: Launcher, folder: str) -> None:
         self._launcher = launcher
         self._folder = folder
+        self._ended: RunStatus | None = None
 
     async def follow(self, stdout_offset: int = 0, stderr_offset: int = 0) -> AsyncIterator[RunChunk]:
         async with self._launcher(["follow", self._folder, str(stdout_offset), str(stderr_offset)]) as process:
             await process.close_stdin()
             while True:
                 letter, offset, length = FRAME.unpack(await _exactly(process, FRAME.size))
-                if letter == b"x":
-                    return
-                if letter not in b"oe" or length > 2**20:
+                if letter not in b"oex" or length > 2**20:
                     raise SandboxError("The launcher in the guest sent what is no frame of its own.")
+                if letter == b"x":
+                    self._ended = _status(await _exactly(process, length))
+                    return
                 stream = "stdout" if letter == b"o" else "stderr"
                 yield RunChunk(stream, offset, await _exactly(process, length))  # type: ignore[arg-type]
 
     async def status(self) -> RunStatus:
-        try:
-            found = json.loads(await _call(self._launcher, ["status", self._folder]))
-            return RunStatus(
-                exit_status=None if found["status"] is None else int(found["status"]),
-                timed_out=bool(found.get("timed_out")),
-                stdout_bytes=int(found.get("stdout", 0)),
-                stderr_bytes=int(found.get("stderr", 0)),
-                cut=bool(found.get("cut")),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise SandboxError("The launcher's notes in the guest cannot be read.", seen=str(error)) from error
+        if self._ended is None:
+            return _status(await _call(self._launcher, ["status", self._folder]))
+        return self._ended
 
     async def stop(self, grace_seconds: float) -> None:
         await _call(self._launcher, ["stop", self._folder, str(grace_seconds)], CALL_SECONDS + grace_seconds)
+
+
+def _status(text: bytes) -> RunStatus:
+    """What the launcher notes; the guest may have written anything there."""
+    try:
+        found = json.loads(text)
+        return RunStatus(
+            exit_status=None if found["status"] is None else int(found["status"]),
+            timed_out=bool(found.get("timed_out")),
+            stdout_bytes=int(found.get("stdout", 0)),
+            stderr_bytes=int(found.get("stderr", 0)),
+            cut=bool(found.get("cut")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SandboxError("The launcher's notes in the guest cannot be read.", seen=str(error)[:200]) from error
 
 
 async def _call(launcher: Launcher, arguments: Sequence[str], seconds: float = CALL_SECONDS) -> bytes:

@@ -3,7 +3,7 @@
 Standard library only, Python 3.9 or newer: it runs in any guest, by ``python3 launcher.py`` over a connection, or
 inside the first process of a bwrap guest. Its files lie in ``<run>/<label>/``: ``stdout``, ``stderr`` (each cut at
 the limit), ``exit`` (JSON, written whole at the end). ``follow`` prints frames: one letter (o, e, or x for the end),
-the offset (8 bytes), the length (4 bytes), the bytes; a program cannot forge a frame by what it prints.
+the offset (8 bytes), the length (4 bytes), the bytes (of x: the status); a program cannot forge a frame by printing.
 """
 
 import json
@@ -44,8 +44,6 @@ def start(folder, spec):
         os.write(1, b"started\n")
         return 0
     os.setsid()
-    if os.fork():
-        os._exit(0)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -201,7 +199,8 @@ def follow(folder, offsets):
                 _write_all(FRAME.pack(b"oe"[index : index + 1], offsets[index], len(data)) + data)
                 offsets[index] += len(data)
         if ended:
-            _write_all(FRAME.pack(b"x", 0, 0))
+            ending = json.dumps(status(folder)).encode()
+            _write_all(FRAME.pack(b"x", 0, len(ending)) + ending)
             return 0
         pause = min(TICK_SECONDS, pause * 1.5) if quiet else 0.002
         time.sleep(pause)

@@ -7,6 +7,7 @@ moved up beside its parent first, so two descriptors are open at any time and no
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def remove_tree(path: Path) -> None:
     Raises:
         OSError: something could not be removed.
     """
-    parent = os.open(path.parent, _OPEN)
+    try:
+        parent = os.open(path.parent, _OPEN)
+    except FileNotFoundError:
+        return
     try:
         _open_up(path.name, parent)
         try:
@@ -37,6 +41,7 @@ def remove_tree(path: Path) -> None:
 
 def _empty(top: int) -> None:
     number = 0
+    prefix = f".tatin-{secrets.token_hex(8)}-"  # the guest cannot have made such a name beforehand
     waiting = []
     for name in os.listdir(top):
         if not _unlink(name, top):
@@ -49,7 +54,7 @@ def _empty(top: int) -> None:
             for inner in os.listdir(folder):
                 if not _unlink(inner, folder):
                     number += 1
-                    moved = f".tatin-removed-{os.getpid()}-{number}"
+                    moved = f"{prefix}{number}"
                     _open_up(inner, folder)
                     os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
                     waiting.append(moved)

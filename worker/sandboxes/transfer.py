@@ -1,4 +1,4 @@
-"""Files into a guest and streams out of it: tar over ``exec``, for every provider alike."""
+"""Files into a guest: a tar over ``exec``, for every provider alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tatin_jobs.errors import SandboxError
-from worker.sandboxes.base import Sandbox
+from worker.sandboxes.base import GuestProcess, Sandbox
 
 BLOCK = 256 * 1024
 PUSH_SECONDS = 30 * 60
+STDERR_BYTES = 4096
 
 
 async def push_files(sandbox: Sandbox, files: Mapping[str, bytes], mode: int = 0o644) -> None:
@@ -26,22 +28,55 @@ async def push_files(sandbox: Sandbox, files: Mapping[str, bytes], mode: int = 0
 
 
 async def push_tar(sandbox: Sandbox, parts: Sequence[bytes | Path], target: str) -> None:
-    """Unpack a tar, given as bytes or files to be read one after the other, under ``target`` in the guest."""
-    argv = ["tar", "--extract", "--no-same-owner", "--no-overwrite-dir", "--directory", target]
+    """Unpack a tar, given as bytes or files to be read one after the other, in the folder ``target`` of the guest.
+
+    Raises:
+        SandboxError: as ``push_files``.
+    """
+    argv = ["tar", "-xof", "-", "-C", target]
     try:
         async with asyncio.timeout(PUSH_SECONDS), sandbox.exec(argv) as process:
-            async for block in _blocks(parts):
-                await process.write(block)
-            await process.close_stdin()
-            seen = b""
-            while chunk := await process.read("stderr"):
-                seen = (seen + chunk)[-2000:]
-            status = await process.wait()
+            status, seen = await feed(process, parts)
     except TimeoutError as error:
         raise SandboxError(f"Files were not taken by sandbox '{sandbox.name}' in {PUSH_SECONDS} s.") from error
     if status:
-        text = seen.decode(errors="replace").strip()
-        raise SandboxError(f"Files could not be put into sandbox '{sandbox.name}'.", seen=text or f"tar: {status}")
+        raise SandboxError(f"Files could not be put into sandbox '{sandbox.name}'.", seen=seen or f"tar: {status}")
+
+
+async def feed(process: GuestProcess, parts: Sequence[bytes | Path]) -> tuple[int, str]:
+    """Give ``parts`` to a program in the guest, one after the other on its stdin, whatever it prints meanwhile.
+
+    Returns its exit status and the end of its stderr.
+
+    Raises:
+        SandboxError: the sandbox died.
+        OSError: a part cannot be read.
+    """
+    stderr = bytearray()
+    tasks = [
+        asyncio.create_task(_write(process, parts)),
+        asyncio.create_task(_drain(process, "stdout", bytearray())),
+        asyncio.create_task(_drain(process, "stderr", stderr)),
+    ]
+    try:
+        await asyncio.gather(*tasks)  # no TaskGroup: callers look for a SandboxError, not for a group that holds one
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return await process.wait(), stderr.decode(errors="replace").strip()
+
+
+async def _write(process: GuestProcess, parts: Sequence[bytes | Path]) -> None:
+    async for block in _blocks(parts):
+        await process.write(block)
+    await process.close_stdin()
+
+
+async def _drain(process: GuestProcess, stream: Literal["stdout", "stderr"], kept: bytearray) -> None:
+    while chunk := await process.read(stream):
+        kept += chunk
+        del kept[:-STDERR_BYTES]
 
 
 async def _blocks(parts: Sequence[bytes | Path]) -> AsyncIterator[bytes]:

@@ -25,7 +25,8 @@ PACKET = 1 << 20
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
-FIRST_TO_GO = "500"
+BADNESS = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # while it is ours to open
+FIRST_TO_GO = b"500"
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
 
@@ -44,7 +45,7 @@ def drop(uid):
 
 def serve(launcher_path, control_fd):
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != control_fd:
+        if int(name) > 2 and int(name) not in (control_fd, BADNESS):
             try:
                 os.close(int(name))  # bwrap leaves descriptors open that no guest should have
             except OSError:
@@ -78,10 +79,9 @@ def serve(launcher_path, control_fd):
 def handle(control, running, sources, request, fds):
     op = request["op"]
     if op in ("exec", "python"):
-        pid = os.fork()
-        if pid == 0:
-            child(control, sources, request, fds)
-        running[pid] = request["id"]
+        os.pwrite(BADNESS, FIRST_TO_GO, 0)  # inherited by what is started, then taken back
+        start(control, running, sources, request, fds)
+        os.pwrite(BADNESS, b"0", 0)
         for fd in fds:
             os.close(fd)
     elif op == "kill":
@@ -90,19 +90,50 @@ def handle(control, running, sources, request, fds):
                 signal_group(pid)
     elif op == "kill_all":
         kill_all(control, running)
-        control.send(json.dumps({"id": request["id"], "status": 0}).encode())
+        answer(control, request["id"], 0)
     elif op == "listen":
         listen(control, request)
 
 
+def answer(control, number, status):
+    control.send(json.dumps({"id": number, "status": status}).encode())
+
+
+def start(control, running, sources, request, fds):
+    """A program by spawning it, which copies nothing of this process; Python of ours by forking it."""
+    if request["op"] == "python":
+        pid = os.fork()
+        if pid == 0:
+            child(control, sources, request, fds)
+        running[pid] = request["id"]
+        return
+    try:
+        pid = spawn(request, fds)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        os.write(fds[2], f"{request['argv'][0]}: {'not found' if missing else error.strerror}\n".encode())
+        answer(control, request["id"], 127 if missing else 126)
+        return
+    running[pid] = request["id"]
+
+
+def spawn(request, fds):
+    os.chdir(request["cwd"])  # where its child begins, and nothing else here cares
+    return os.posix_spawnp(
+        request["argv"][0],
+        request["argv"],
+        request["env"],
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)],
+        setsid=True,
+        setsigdef=(signal.SIGCHLD, signal.SIGPIPE),
+    )
+
+
 def child(control, sources, request, fds):
-    """Never returns: becomes the program, or runs Python in this very interpreter and ends."""
+    """Never returns: runs Python in this very interpreter and ends."""
     status = 126
     try:
         os.setsid()
-        LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # or the next file would be root's
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(FIRST_TO_GO)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -110,10 +141,7 @@ def child(control, sources, request, fds):
             os.dup2(fd, target)
             os.close(fd)  # or what Python code of ours leaves running would hold the pipe
         control.close()
-        if request["op"] == "exec":
-            status = execute(request)
-        else:
-            status = run_python(sources, request)
+        status = run_python(sources, request)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
     except BaseException:
@@ -121,19 +149,6 @@ def child(control, sources, request, fds):
         status = 1
     finally:
         os._exit(status)
-
-
-def execute(request):
-    argv = request["argv"]
-    try:
-        os.chdir(request["cwd"])
-        os.execvpe(argv[0], argv, request["env"])
-    except FileNotFoundError as error:
-        os.write(2, f"{argv[0]}: not found: {error.filename}\n".encode())
-        return 127
-    except OSError as error:
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
-        return 126
 
 
 def run_python(sources, request):
@@ -160,7 +175,7 @@ def reap(control, running):
         number = running.pop(pid, None)
         if number is not None:
             code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-            control.send(json.dumps({"id": number, "status": code}).encode())
+            answer(control, number, code)
 
 
 def kill_all(control, running):
@@ -183,7 +198,7 @@ def listen(control, request):
         server.listen(64)
         socket.send_fds(control, [json.dumps({"id": request["id"], "status": 0}).encode()], [server.fileno()])
     except OSError as error:
-        control.send(json.dumps({"id": request["id"], "status": error.errno or 1}).encode())
+        answer(control, request["id"], error.errno or 1)
     finally:
         server.close()
 
