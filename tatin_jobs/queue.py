@@ -37,7 +37,7 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 
     def _serialize(self, data: Any) -> bytes:
         if not isinstance(data, Message):
-            raise ValueError("only messages are put into the queue")
+            raise TypeError("only messages are put into the queue")
         return json.dumps({"id": data.id, "name": data.name, "args": list(data.args)}).encode()
 
     def _deserialize(self, data: bytes) -> Message:

@@ -8,7 +8,7 @@ import time
 
 from tatin_jobs.errors import LeaseLost, StoreUnavailable
 from tatin_jobs.models import AttemptSummary, Lease
-from tatin_jobs.states import JobState
+from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Store
 from worker.control import Control, Stop
 from worker.ending import Ending, Fate, backoff_seconds, fate
@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 async def accept(
     store: Store, lease: Lease, ending: Ending, summary: AttemptSummary, control: Control
 ) -> JobState | None:
-    """Where the job went: finished with this ending, held for a retry, queued again; None when this attempt no longer
-    counts (``control`` then says LOST) or the store stayed away."""
+    """Where the job went: finished, held for a retry, queued again; None when this attempt no longer counts
+    (``control`` then says LOST) or the store stayed away. Where a person's cancel was accepted before the end was, it
+    counts and not the ending: ``control`` then says CANCELLED."""
     began = time.monotonic()
     pause = 0.25
     while not control.lost:
         try:
-            return await asyncio.to_thread(_tell, store, lease, ending, summary)
+            state, cancelled = await asyncio.to_thread(_tell, store, lease, ending, summary)
         except LeaseLost:
             control.interrupt(Stop.LOST)
         except StoreUnavailable as error:
@@ -41,17 +42,23 @@ async def accept(
                 return None
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+        else:
+            if cancelled:
+                control.interrupt(Stop.CANCELLED)
+            return state
     return None
 
 
-def _tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> JobState:
+def _tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, bool]:
+    """Where the job went, and whether it is finished as cancelled."""
     match fate(ending, lease.job):
         case Fate.FINISH:
-            store.finish(lease, ending.outcome, ending.reason, ending.message, summary)
-            return JobState.FINISHED
+            counts = store.finish(lease, ending.outcome, ending.reason, ending.message, summary)
+            return JobState.FINISHED, counts is Outcome.CANCELLED
         case Fate.RETRY:
             message = f"Attempt {lease.attempt} failed ({ending.reason}): {ending.message}"
             delay = backoff_seconds(lease.job)
-            return store.requeue(lease, message=message, delay_seconds=delay, counted=True)
+            state = store.requeue(lease, message=message, delay_seconds=delay, counted=True)
         case Fate.HAND_BACK:
-            return store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)
+            state = store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)
+    return state, state is JobState.FINISHED  # what is given back is finished only where it was cancelled

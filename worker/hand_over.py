@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,7 +23,7 @@ class Attempts:
         self._context = context
         self._loop = loop
         self._on_end = on_end
-        self._controls: dict[str, Control] = {}
+        self._running: dict[str, tuple[str, Control]] = {}  # token -> job, control: a job may be here twice
         self._names: set[str] = set()
         self._stopping: Stop | None = None
 
@@ -32,9 +31,9 @@ class Attempts:
         """Run one attempt; the future ends with it and carries no error."""
         return self._loop.submit(self._run(lease))
 
-    def interrupt(self, job_id: str, stop: Stop) -> None:
-        """Ask one attempt to stop; one that is not here is ignored."""
-        self._call(lambda: self._interrupt(job_id, stop))
+    def interrupt(self, token: str, stop: Stop) -> None:
+        """Ask the attempt of this token to stop; one that is not here is ignored."""
+        self._call(lambda: self._interrupt(token, stop))
 
     def interrupt_all(self, stop: Stop) -> None:
         """Ask every attempt to stop, those that are just beginning too."""
@@ -42,39 +41,37 @@ class Attempts:
 
     def running(self) -> tuple[str, ...]:
         """Ids of the jobs whose attempts run now."""
-        return tuple(self._controls)
+        return tuple(dict.fromkeys(job for job, _ in list(self._running.values())))
 
     def sandboxes(self) -> set[str]:
         """Names of the sandboxes that these attempts own; called in the loop."""
         return set(self._names)
 
     async def _run(self, lease: Lease) -> None:
-        job, control = lease.job.id, Control()
-        name = sandbox_name(self._context.home_id, job, lease.attempt)
-        self._controls[job] = control
-        self._names.add(name)
+        job, control, name = lease.job.id, Control(), ""
+        self._running[lease.token] = (job, control)
         if self._stopping:
             control.interrupt(self._stopping)
         log.info("action=begin job=%s attempt=%d", job, lease.attempt)
         try:
+            name = sandbox_name(self._context.home_id, job, lease.attempt)
+            self._names.add(name)
             await Attempt(self._context, lease, control).run()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
+        except Exception:  # its lease is left to a reaper, which counts a death
             log.exception("action=fault job=%s attempt=%d", job, lease.attempt)
         finally:
-            del self._controls[job]
+            del self._running[lease.token]
             self._names.discard(name)
             self._on_end(lease)
             log.info("action=end job=%s attempt=%d", job, lease.attempt)
 
-    def _interrupt(self, job_id: str, stop: Stop) -> None:
-        if control := self._controls.get(job_id):
-            control.interrupt(stop)
+    def _interrupt(self, token: str, stop: Stop) -> None:
+        if found := self._running.get(token):
+            found[1].interrupt(stop)
 
     def _interrupt_all(self, stop: Stop) -> None:
         self._stopping = stop
-        for control in self._controls.values():
+        for _, control in self._running.values():
             control.interrupt(stop)
 
     def _call(self, function: Callable[[], None]) -> None:

@@ -7,12 +7,13 @@ clock (I8-I10). What goes wrong with the store is waited out; a lease is given u
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from tatin_jobs.errors import LeaseLost, TatinError
+from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease, Need, Offer
 from tatin_jobs.settings import Settings
 from tatin_jobs.store import BeatAnswer, Store
@@ -21,14 +22,18 @@ POLL_SECONDS = 1.0
 """How long a dequeue waits at most; Huey asks again at once."""
 TROUBLE_SECONDS = 2.0
 """The pause after a store that did not answer: claims go on within 5 s of its return (F21)."""
+MAX_LEASE_SECONDS = 3600.0
+CUT_OFF_SECONDS = 15 * 60.0
+"""How long attempts go on that cannot be renewed: somebody else may run the job by then (I8, F34)."""
 
 log = logging.getLogger(__name__)
 
 
 class Claimer:
-    """Gives Huey's threads their jobs. One claim is under way at a time; the others wait on one condition.
+    """Gives Huey's threads their jobs. One claim is under way at a time; the others wait on one condition, and ask
+    again only when something has changed, or a second after the last one got nothing.
 
-    ``lingering`` tells what sandboxes without a lease still take; ``may_claim`` says whether to claim at all now.
+    ``lingering`` tells what sandboxes take that are not verified gone; ``may_claim`` says whether to claim at all now.
     """
 
     def __init__(
@@ -48,35 +53,36 @@ class Claimer:
         self._claiming = threading.Lock()
         self._changed = threading.Condition()
         self._epoch = 0
-        self._closed = False
-        self._leases: dict[str, Lease] = {}
+        self._nothing: tuple[int, float] = (-1, 0.0)
+        self._closed = threading.Event()
+        self._leases: dict[str, Lease] = {}  # by token
         self._cursor = "0"
         self._waiter = threading.Thread(target=self._wait_for_work, name="tatin-wake", daemon=True)
         self._waiter.start()
 
     def next(self) -> Lease | None:
         """The next job that fits; None when there was none for a second, or the worker is closing."""
-        with self._changed:
-            epoch = self._epoch
-        lease = self._try()
-        if lease is None and not self._closed:
+        epoch = self._epoch
+        lease = self._try(epoch)
+        if lease is None and not self._closed.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._epoch != epoch or self._closed, timeout=POLL_SECONDS)
+                self._changed.wait_for(lambda: self._epoch != epoch or self._closed.is_set(), timeout=POLL_SECONDS)
         return lease
 
     def take(self, job_id: str, token: str) -> Lease | None:
         """The lease that a message names, if it is held here."""
-        lease = self._leases.get(job_id)
-        return lease if lease is not None and lease.token == token else None
+        lease = self._leases.get(token)
+        return lease if lease is not None and lease.job.id == job_id else None
 
-    def release(self, job_id: str) -> None:
+    def release(self, token: str) -> None:
         """An attempt is over: stop its beats, and see at once what fits now."""
-        self._leases.pop(job_id, None)
+        self._leases.pop(token, None)
         self.ring()
 
-    def tokens(self) -> dict[str, str]:
-        """Job id -> token of all that is held here."""
-        return {job_id: lease.token for job_id, lease in list(self._leases.items())}
+    def held(self) -> dict[str, str]:
+        """Token -> job id of all that is held here. A job may be here twice: its old attempt is still being cleared
+        away when the next one begins."""
+        return {token: lease.job.id for token, lease in list(self._leases.items())}
 
     def ring(self) -> None:
         """Something may fit now that did not before."""
@@ -86,75 +92,86 @@ class Claimer:
 
     def close(self) -> None:
         """Claim nothing more; waiting threads return."""
-        self._closed = True
+        self._closed.set()
         self.ring()
 
-    def _try(self) -> Lease | None:
+    def _try(self, epoch: int) -> Lease | None:
         with self._claiming:
-            if self._closed or not self._may_claim():
+            willing = not self._closed.is_set() and self._may_claim()
+            if self._nonce is None and (not willing or self._known_empty(epoch)):
                 return None
-            # A nonce is kept until the store has answered it: a claim whose reply was lost is asked for again (F24).
-            self._nonce = self._nonce or secrets.token_hex(12)
             try:
-                lease = self._store.claim(
-                    self._settings.worker_name,
-                    self._offer,
-                    self._lingering(),
-                    self._nonce,
-                    self._settings.lease_seconds,
-                )
+                lease = self._claim(willing)
             except TatinError as error:
                 log.warning("action=claim waits: %s", error.what)
-                time.sleep(TROUBLE_SECONDS)
+                self._closed.wait(TROUBLE_SECONDS)
                 return None
-            self._nonce = None
             if lease is None:
+                self._nothing = (epoch, time.monotonic())
                 return None
-            self._leases[lease.job.id] = lease
+            self._leases[lease.token] = lease
             log.info("action=claim job=%s attempt=%d token=%s", lease.job.id, lease.attempt, lease.token)
-        if self._closed:
+        if self._closed.is_set():
             self._hand_back(lease)
             return None
         return lease
 
+    def _claim(self, willing: bool) -> Lease | None:
+        """Ask the store. A nonce is kept until it has answered, so a claim whose reply was lost is asked for again
+        (F24), even by a worker that wants nothing new: what it was given counts as its own."""
+        self._nonce = self._nonce or secrets.token_hex(12)
+        offer = self._offer if willing else self._offer.model_copy(update={"slots": 0})
+        name, lease_seconds = self._settings.worker_name, self._settings.lease_seconds
+        lease = self._store.claim(name, offer, self._lingering(), self._nonce, lease_seconds)
+        self._nonce = None
+        return lease
+
+    def _known_empty(self, epoch: int) -> bool:
+        """Whether another slot has just got nothing, and nothing has changed since."""
+        return self._nothing[0] == epoch and time.monotonic() - self._nothing[1] < POLL_SECONDS * 0.9
+
     def _hand_back(self, lease: Lease) -> None:
         try:
             self._store.requeue(lease, message="Handed back: the worker was stopped.", delay_seconds=0, counted=False)
-        except (LeaseLost, TatinError) as error:
+        except TatinError as error:
             log.warning("action=hand_back job=%s left to the reaper: %s", lease.job.id, error.what)
-        self._leases.pop(lease.job.id, None)
+        self._leases.pop(lease.token, None)
 
     def _wait_for_work(self) -> None:
         """One connection waits for the store's wake-ups on behalf of all slots."""
         store = self._store.sibling()
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 cursor = store.wake(self._cursor, POLL_SECONDS)
             except TatinError:
-                time.sleep(POLL_SECONDS)
+                self._closed.wait(POLL_SECONDS)
                 continue
             if cursor != self._cursor:
                 self._cursor = cursor
                 self.ring()
+        store.close()
 
 
 class Beats:
-    """The thread that renews what this worker holds. ``store`` is its own; it goes on until the very end."""
+    """The thread that renews what this worker holds, until the very end, over a connection of its own; both callbacks
+    are given the token of the attempt that is to stop. Two calls without an answer take less than a third of a lease
+    (I10)."""
 
     def __init__(
         self,
         store: Store,
         settings: Settings,
-        tokens: Callable[[], dict[str, str]],
+        held: Callable[[], dict[str, str]],
         *,
         on_cancel: Callable[[str], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._store = store.sibling(timeout_seconds=settings.lease_seconds / 4)
+        self._store = store.sibling(timeout_seconds=settings.lease_seconds / 8)
         self._settings = settings
-        self._tokens = tokens
+        self._held = held
         self._on_cancel = on_cancel
         self._on_lost = on_lost
+        self._told_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-beats", daemon=True)
 
@@ -165,22 +182,37 @@ class Beats:
         self._stop.set()
         self._thread.join(timeout=self._settings.lease_seconds)
 
-    def tick(self) -> None:
-        """Renew everything once, and pass on what the store says."""
-        tokens = self._tokens()
-        for job_id, answer in self._store.beat(tokens, self._settings.lease_seconds).items():
+    def tick(self, now: float) -> None:
+        """Renew everything once at this monotonic time, and pass on what the store says. What could not be renewed for
+        too long is given up."""
+        try:
+            self._renew()
+        except TatinError:
+            if now - self._told_at > CUT_OFF_SECONDS:
+                for token, job_id in self._held().items():
+                    log.warning("action=give_up job=%s: cut off from the store", job_id)
+                    self._on_lost(token)
+            raise
+        self._told_at = now
+
+    def _renew(self) -> None:
+        held = self._held()
+        for token, answer in self._store.beat(held, self._settings.lease_seconds).items():
             if answer is BeatAnswer.CANCEL:
-                self._on_cancel(job_id)
-            elif answer is BeatAnswer.LOST and self._tokens().get(job_id) == tokens[job_id]:
-                log.warning("action=lost job=%s", job_id)
-                self._on_lost(job_id)
+                self._on_cancel(token)
+            elif answer is BeatAnswer.LOST:
+                log.warning("action=lost job=%s", held[token])
+                self._on_lost(token)
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.beat_seconds):
             try:
-                self.tick()
+                self.tick(time.monotonic())
             except TatinError as error:
                 log.warning("action=beat not told: %s", error.what)
+            except Exception:
+                log.exception("action=beat failed")
+        self._store.close()
 
 
 class Reaper:
@@ -192,6 +224,7 @@ class Reaper:
         self._on_tick = on_tick
         self._watched: dict[str, tuple[str, float]] = {}
         self._run_id = ""
+        self._looked_at = -math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-reaper", daemon=True)
 
@@ -203,7 +236,12 @@ class Reaper:
         self._thread.join(timeout=10)
 
     def tick(self, now: float) -> None:
-        """One round at this monotonic time. Any error forgets all that was seen (I9) and is passed on."""
+        """One round at this monotonic time. Any error forgets all that was seen (I9) and is passed on; so does a pause
+        of the reaper itself: whoever was frozen has not watched, and may be the holder too (F05)."""
+        pause = max(self._settings.lease_seconds / 2, 3 * self._settings.reap_seconds)
+        if now - self._looked_at > pause:
+            self._watched = {}
+        self._looked_at = now
         try:
             run_id = self._store.run_id()
             beats = self._store.beats()
@@ -237,11 +275,14 @@ class Reaper:
                     self._on_tick()
             except TatinError as error:
                 log.warning("action=reap waits: %s", error.what)
+            except Exception:
+                log.exception("action=reap failed")
 
 
 def _lease_seconds(seen: str, default: float) -> float:
-    """The length of the lease that the holder declared with its beat."""
+    """The length of the lease that the holder declared with its beat; one that never ends is not believed."""
     try:
-        return float(seen.rsplit("|", 1)[1])
+        seconds = float(seen.rsplit("|", 1)[1])
     except (IndexError, ValueError):
         return default
+    return seconds if 0 < seconds <= MAX_LEASE_SECONDS else default

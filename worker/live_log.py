@@ -47,13 +47,24 @@ class LiveLog:
         """
         room = self._limit - self._written
         if room > 0:
-            self._file.write(data[:room])
-            self._written += min(room, len(data))
-        if len(data) > room and not self.cut:
-            self.cut = True
-            notice = f"{self._path.name} has reached {self._limit // 2**20} MiB and is cut here; the command goes on\n"
-            self._outbox.post(("tatin", notice.encode()))
+            self._keep(data[:room])
+        if len(data) > room:
+            self.say_cut()
         self._show(stream, data)
+
+    def say_cut(self) -> None:
+        """Tell people, once, that the file is shorter than what was printed."""
+        if not self.cut:
+            self.cut = True
+            notice = f"[{self._path.name} is cut at {self._limit // 2**20} MiB; the command itself was not held up]\n"
+            self._outbox.post(("tatin", notice.encode()))
+
+    def _keep(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._file.write(rest)  # a disk that fills up takes a part, and raises with the next
+            rest = rest[written:]
+            self._written += written
 
     def _show(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         now = time.monotonic()

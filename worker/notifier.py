@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import subprocess
 import threading
+from datetime import UTC, datetime, timedelta
 
-from tatin_jobs.notify import notification
-
-from tatin_jobs.errors import TatinError
+from tatin_jobs.errors import StoreUnavailable, TatinError
 from tatin_jobs.models import Job
+from tatin_jobs.notify import notification
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
 
 BLOCK_SECONDS = 2.0
 COMMAND_SECONDS = 60
+RECENT = timedelta(days=1)
+MAX_RECENT_JOBS = 5000
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ class Notifier:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._command = settings.notify
+        self._id = secrets.token_hex(8)
+        self._told: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-notify", daemon=True)
 
@@ -45,28 +50,60 @@ class Notifier:
             self._thread.join(timeout=COMMAND_SECONDS)
 
     def _run(self) -> None:
-        cursor = "$"
-        try:
-            open_batches = {batch.id for batch in self._store.batches(50)}
-        except TatinError:
-            open_batches = set()
+        cursor: str | None = None
+        to_look: set[str] = set()
         while True:
             last = self._stopping.is_set()
             try:
-                for batch in sorted(open_batches):
+                if cursor is None:
+                    first, _ = self._store.changes("$", 0)
+                    to_look |= self._recent()
+                    cursor = first
+                else:
+                    after, moved = self._store.changes(cursor, 0 if last else BLOCK_SECONDS)
+                    to_look |= self._batches_of(moved)
+                    cursor = after
+                while to_look:
+                    batch = min(to_look)
                     self._look(batch)
-                if last:
-                    return
-                cursor, moved = self._store.changes(cursor, BLOCK_SECONDS)
-                open_batches = {job.batch for job in self._store.jobs(moved)}
+                    to_look.remove(batch)
             except TatinError as error:
                 log.warning("action=notify waits: %s", error.what)
                 self._stopping.wait(BLOCK_SECONDS)
+            except Exception:
+                log.exception("action=notify failed")
+                self._stopping.wait(BLOCK_SECONDS)
+            if last:
+                return
+
+    def _recent(self) -> set[str]:
+        """Batches that a worker may have left untold when it died: submitted or moved within a day."""
+        since = datetime.now(UTC) - RECENT
+        jobs = self._store.list_jobs(since=since, limit=MAX_RECENT_JOBS)
+        return {job.batch for job in jobs}
+
+    def _batches_of(self, job_ids: list[str]) -> set[str]:
+        found = set()
+        for job_id in job_ids:
+            try:
+                found.add(self._store.job(job_id).batch)
+            except StoreUnavailable:
+                raise
+            except TatinError:
+                continue  # pruned meanwhile, or a record that cannot be read
+        return found
 
     def _look(self, batch: str) -> None:
-        jobs = self._store.jobs(self._store.batch(batch).jobs)
+        try:
+            jobs = self._store.jobs(self._store.batch(batch).jobs)
+        except StoreUnavailable:
+            raise
+        except TatinError as error:  # pruned meanwhile, or a record that cannot be read: not a matter of waiting
+            log.warning("action=notify batch=%s left out: %s", batch, error.what)
+            return
         kind = _what_happened(jobs)
-        if kind and self._store.first_to_notify(batch, kind):
+        if kind and (batch, kind) not in self._told and self._store.first_to_notify(batch, kind, self._id):
+            self._told.add((batch, kind))
             self._tell(batch, kind, jobs)
 
     def _tell(self, batch: str, kind: str, jobs: list[Job]) -> None:

@@ -20,8 +20,9 @@ Piece = tuple[Stream, bytes]
 
 FLUSH_SECONDS = 0.02
 """Pieces that come within this time travel together; a line is seen by `logs -f` well within 100 ms."""
-MAX_WAITING = 1024
-"""Items that may wait for a store that is away; then the oldest are dropped."""
+MAX_WAITING_BYTES = 2**20
+"""Log that may wait for a store that is away; then the oldest is dropped."""
+_PIECE_OVERHEAD_BYTES = 100
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Outbox:
         self._store = store
         self._lease = lease
         self._waiting: list[Piece | Step] = []
+        self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._closing = False
         self._sender: asyncio.Task[None] | None = None
@@ -50,21 +52,34 @@ class Outbox:
     def post(self, item: Piece | Step) -> None:
         """Queue a piece of log or a step; returns at once."""
         self._waiting.append(item)
-        if len(self._waiting) > MAX_WAITING:
-            del self._waiting[: MAX_WAITING // 2]
+        self._waiting_bytes += _size(item)
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            self._drop_half()
         self._wake.set()
+
+    def _drop_half(self) -> None:
+        """Drop the oldest log; a step is never dropped, or the record would show a wrong one for hours."""
+        kept: list[Piece | Step] = []
+        for item in self._waiting:
+            if self._waiting_bytes > MAX_WAITING_BYTES // 2 and not isinstance(item, Step):
+                self._waiting_bytes -= _size(item)
+            else:
+                kept.append(item)
+        self._waiting = kept
 
     async def _send(self) -> None:
         while not (self._closing and not self._waiting):
             await self._wake.wait()
             self._wake.clear()
-            items, self._waiting = self._waiting, []
+            items, self._waiting, self._waiting_bytes = self._waiting, [], 0
             try:
                 await asyncio.to_thread(self._deliver, items)
             except LeaseLost:
                 return  # the beats tell the attempt
             except TatinError as error:
                 log.warning("job=%s not shown live: %s", self._lease.job.id, error.what)
+            except Exception:
+                log.exception("job=%s not shown live", self._lease.job.id)
             if not self._closing:
                 await asyncio.sleep(FLUSH_SECONDS)
 
@@ -82,3 +97,7 @@ class Outbox:
         if pieces:
             self._store.write_log(self._lease, list(pieces))
             pieces.clear()
+
+
+def _size(item: Piece | Step) -> int:
+    return 0 if isinstance(item, Step) else len(item[1]) + _PIECE_OVERHEAD_BYTES

@@ -1,10 +1,13 @@
--- One beat for all that a worker holds. ARGV: lease seconds, then id, token, id, token ... Answers one word each.
+-- One beat for all that a worker holds. ARGV: lease seconds, then id, token, id, token ... Answers one word each:
+-- held, cancel (wanted), over (this attempt's own end is recorded), lost.
 must_be('hash', key('beats'))
 local answers = {}
 for index = 2, #ARGV, 2 do
   local id, token = ARGV[index], ARGV[index + 1]
-  local job = get(id, 'state', 'token', 'cancel')
-  if job[1] ~= 'running' or job[2] ~= token then
+  local job = get(id, 'state', 'token', 'cancel', 'ended', 'returned')
+  if job[4] == token or job[5] == token then
+    answers[#answers + 1] = 'over'
+  elseif job[1] ~= 'running' or job[2] ~= token then
     answers[#answers + 1] = 'lost'
   else
     local count = string.match(text(redis.call('HGET', key('beats'), id)), '|(%d+)|') or '0'

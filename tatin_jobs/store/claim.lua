@@ -1,5 +1,6 @@
 -- The best first job that fits what is left of this worker's host, under a new token.
--- ARGV: worker, nonce, offer JSON, lingering needs JSON, lease seconds, store id.
+-- ARGV: worker, nonce, offer JSON, lingering needs JSON, lease seconds, record version that the worker knows, highest
+-- token that it has seen, ms after which a waiting job reserves a host.
 -- Capacity in use is worked out here from the leases and the lingering sandboxes (I4): there is no counter beside it.
 local worker, nonce, offer, lingering = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local last = redis.call('HMGET', key('nonce:' .. worker), 'nonce', 'id', 'token')
@@ -9,6 +10,8 @@ if last[1] == nonce then
   return {'none'}
 end
 if redis.call('SISMEMBER', key('draining'), worker) == 1 then return {'none'} end
+local store_id = redis.call('HGET', key('meta'), 'store_id')
+if not store_id then return {'emptied'} end
 
 local free = {cpus = offer.cpus, memory_mib = offer.memory_mib, disk_mib = offer.disk_mib, slots = offer.slots}
 local function take(need)
@@ -17,13 +20,26 @@ local function take(need)
   free.disk_mib = free.disk_mib - need.disk_mib
   free.slots = free.slots - 1
 end
-local leases = redis.call('HGETALL', key('leases:' .. worker))
-for index = 2, #leases, 2 do take(cjson.decode(leases[index])) end
-for index = 1, #lingering do take(lingering[index]) end
+local leases, leased = redis.call('HGETALL', key('leases:' .. worker)), {}
+for index = 1, #leases, 2 do
+  leased[leases[index]] = true
+  take(cjson.decode(leases[index + 1]))
+end
+for _, need in ipairs(lingering) do
+  -- A sandbox whose attempt still has its lease is in the sum already.
+  local counted = need.job and leased[need.job] and get(need.job, 'token')[1] == need.token
+  if not counted then take(need) end
+end
 if free.slots < 1 then return {'none'} end
 
 local tags = {}
-for index = 1, #offer.tags do tags[offer.tags[index]] = true end
+for _, tag in ipairs(offer.tags) do tags[tag] = true end
+local function has_tags(need)
+  for _, tag in ipairs(need.tags) do
+    if not tags[tag] then return false end
+  end
+  return true
+end
 local function granted(need)
   local part = {cpus = need.cpus, memory_mib = need.memory_mib, disk_mib = need.disk_mib}
   if need.cpus_wish then part.cpus = math.min(part.cpus, offer.cpus) end
@@ -31,44 +47,77 @@ local function granted(need)
   if need.disk_wish then part.disk_mib = math.min(part.disk_mib, offer.disk_mib) end
   return part
 end
-local function fits(need, part)
-  for index = 1, #need.tags do
-    if not tags[need.tags[index]] then return false end
-  end
-  return part.cpus <= free.cpus and part.memory_mib <= free.memory_mib and part.disk_mib <= free.disk_mib
+local function fits(part, room)
+  return part.cpus <= room.cpus and part.memory_mib <= room.memory_mib and part.disk_mib <= room.disk_mib
 end
 
--- Reservation for a big job that waits too long (F45) goes here: a head that fits the host but not what is left of
--- it, and has waited, would end the search with {'none'}.
-local best, best_score, best_class, best_part
-local empty = {}
-local classes = redis.call('HGETALL', key('classes'))
-for index = 1, #classes, 2 do
-  local class = classes[index]
-  local need = cjson.decode(classes[index + 1])
-  local part = granted(need)
-  if fits(need, part) then
-    local head = redis.call('ZRANGE', key('line:' .. class), 0, 0, 'WITHSCORES')
-    if not head[1] then
-      empty[#empty + 1] = class
-    elseif not best_score or tonumber(head[2]) < best_score then
-      best, best_score, best_class, best_part = head[1], tonumber(head[2]), class, part
+-- The first in line of all that fits what is left, and of all that fits this host but not what is left.
+local classes, empty = redis.call('HGETALL', key('classes')), {}
+local function search()
+  local best, blocked
+  for index = 1, #classes, 2 do
+    local class = classes[index]
+    local version = tonumber(string.match(class, '^(%d+);'))
+    if version and version <= tonumber(ARGV[6]) then
+      local need = cjson.decode(classes[index + 1])
+      local part = granted(need)
+      if has_tags(need) and fits(part, offer) then
+        local head = redis.call('ZRANGE', key('line:' .. class), 0, 0, 'WITHSCORES')
+        local found = {id = head[1], score = tonumber(head[2]), class = class, part = part}
+        if not head[1] then
+          empty[#empty + 1] = class
+        elseif fits(part, free) then
+          if not best or found.score < best.score then best = found end
+        elseif not blocked or found.score < blocked.score then
+          blocked = found
+        end
+      end
     end
   end
+  return best, blocked
 end
-must_be('hash', key('classes'))
+
+-- A line that holds what is not queued (I1) must not stop the others: such an entry is dropped.
+local function stale(found)
+  if not found or get(found.id, 'state')[1] == 'queued' then return false end
+  redis.call('ZREM', key('line:' .. found.class), found.id)
+  return true
+end
+
+-- A job that has waited too long for a host of its size gets one: that host claims nothing that stands behind it (F45).
+-- The host says so anew with each claim; when it stops, another may.
+local function reserved(id)
+  local job, now = get(id, 'queued_at', 'reserved_by', 'reserved_at'), now_ms()
+  if now - (tonumber(text(job[1])) or now) < tonumber(ARGV[8]) then return false end
+  if job[2] and job[2] ~= worker and now - (tonumber(text(job[3])) or 0) < 30000 then return false end
+  redis.call('HSET', key('job:' .. id), 'reserved_by', worker, 'reserved_at', now)
+  return true
+end
+
+local best, blocked
+repeat
+  best, blocked = search()
+until not stale(best) and not stale(blocked)
 for _, class in ipairs(empty) do redis.call('HDEL', key('classes'), class) end
+if blocked and not (best and best.score < blocked.score) and reserved(blocked.id) then return {'none'} end
 if not best then return {'none'} end
 
-check_writable(best, best_class)
+local id = best.id
+check_writable(id, best.class)
 must_be('hash', key('leases:' .. worker), key('nonce:' .. worker))
-local token = ARGV[6] .. ':' .. redis.call('INCR', key('token'))
-local attempt = redis.call('HINCRBY', key('job:' .. best), 'attempt', 1)
-redis.call('ZREM', key('line:' .. best_class), best)
-redis.call('HSET', key('job:' .. best), 'state', 'running', 'worker', worker, 'token', token, 'started_at', now_ms(),
+-- A store that came back from an old backup must not give a number again (I2).
+local seen_id, seen_number = string.match(ARGV[7], '^(.+):(%d+)$')
+if seen_id == store_id and tonumber(seen_number) > (tonumber(text(redis.call('GET', key('token')))) or 0) then
+  redis.call('SET', key('token'), seen_number)
+end
+local token = store_id .. ':' .. string.format('%.0f', redis.call('INCR', key('token')))
+local attempt = string.format('%.0f', redis.call('HINCRBY', key('job:' .. id), 'attempt', 1))
+redis.call('ZREM', key('line:' .. best.class), id)
+redis.call('HSET', key('job:' .. id), 'state', 'running', 'worker', worker, 'token', token, 'started_at', now_ms(),
   'step', '', 'message', '')
-redis.call('HSET', key('leases:' .. worker), best, cjson.encode(best_part))
-redis.call('HSET', key('beats'), best, token .. '|0|' .. ARGV[5])
-redis.call('HSET', key('nonce:' .. worker), 'nonce', nonce, 'id', best, 'token', token)
-event(best, 'claim', attempt, worker)
-return {'claimed', best, token, tostring(attempt)}
+redis.call('HDEL', key('job:' .. id), 'reserved_by', 'reserved_at')
+redis.call('HSET', key('leases:' .. worker), id, cjson.encode(best.part))
+redis.call('HSET', key('beats'), id, token .. '|0|' .. ARGV[5])
+redis.call('HSET', key('nonce:' .. worker), 'nonce', nonce, 'id', id, 'token', token)
+event(id, 'claim', attempt, worker)
+return {'claimed', id, token, attempt}

@@ -1,5 +1,6 @@
 -- Prepended to every script. KEYS[1] is the prefix; all keys are described in keys.py.
 -- Rule of every script (I11): check everything, then write; Redis does not roll back. A refusal is {'refused', why}.
+-- A request that is made again because its reply was lost gets the same answer: it is known by its token or nonce.
 local P = KEYS[1]
 
 local function key(name) return P .. name end
@@ -46,7 +47,7 @@ end
 local function into_line(id, class, need, score)
   redis.call('HSET', key('classes'), class, need)
   redis.call('ZADD', key('line:' .. class), score, id)
-  redis.call('HSET', key('job:' .. id), 'state', 'queued', 'held_until', '')
+  redis.call('HSET', key('job:' .. id), 'state', 'queued', 'held_until', '', 'queued_at', now_ms())
   redis.call('XADD', key('wake'), 'MAXLEN', '1', '*', 'id', id)
 end
 

@@ -1,4 +1,5 @@
 -- Prune: remove the records of finished jobs. ARGV: ids. Answers how many went; one that is not finished stays.
+must_be('zset', key('finished'), key('all'), key('ids'))
 local gone = 0
 for _, id in ipairs(ARGV) do
   if redis.call('HGET', key('job:' .. id), 'state') == 'finished' then

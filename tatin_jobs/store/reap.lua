@@ -3,7 +3,10 @@
 local id = ARGV[1]
 if redis.call('HGET', key('beats'), id) ~= ARGV[2] then return {'refused', 'alive'} end
 local job = get(id, 'state', 'worker', 'class', 'attempt', 'cancel', 'need', 'score', 'deaths')
-if job[1] ~= 'running' then return {'refused', 'moved'} end
+if job[1] ~= 'running' then -- a left-over beat of a job that is elsewhere by now
+  redis.call('HDEL', key('beats'), id)
+  return {'refused', 'moved'}
+end
 check_writable(id, job[3])
 must_be('hash', key('leases:' .. job[2]))
 local deaths = redis.call('HINCRBY', key('job:' .. id), 'deaths', 1)

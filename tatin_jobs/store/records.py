@@ -62,7 +62,7 @@ def job_of(job_id: str, fields: Mapping[str, str]) -> Job:
             values[name] = int(fields.get(name) or 0)
         values["cancel_wanted"] = fields.get("cancel") == "1"
         return Job.model_validate(values)
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, ValueError, OverflowError, OSError, ValidationError) as error:
         raise TatinError(
             f"The record of job '{job_id}' cannot be read by this Tatin.",
             seen=f"{type(error).__name__}, record version {fields.get('version', 'missing')}",

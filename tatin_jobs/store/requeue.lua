@@ -8,10 +8,10 @@ check_writable(id, job[5])
 must_be('hash', key('leases:' .. job[4]))
 redis.call('HSET', key('job:' .. id), 'returned', token, 'message', ARGV[3], 'step', '')
 unlease(id, job[4])
-local state = 'queued'
+local state, move = 'queued', 'requeue'
 if job[7] == '1' then
   finish(id, 'cancelled', '', 'Cancelled while it ran.', '')
-  state = 'finished'
+  state, move = 'finished', 'finish'
 else
   if ARGV[5] == '1' then redis.call('HINCRBY', key('job:' .. id), 'retries_used', 1) end
   if tonumber(ARGV[4]) > 0 then
@@ -21,5 +21,5 @@ else
     into_line(id, job[5], job[8], job[9])
   end
 end
-event(id, 'requeue', job[6], ARGV[3])
+event(id, move, job[6], ARGV[3])
 return {'ok', state}

@@ -7,7 +7,7 @@ itself retries nothing: it does not know which commands may be repeated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
@@ -20,9 +20,13 @@ from tatin_jobs.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 5.0
 TRIES = 3
-_ON_FULL_MEMORY = ("claim", "beat", "step", "finish", "requeue", "reap", "cancel", "release_due", "forget")
+"""How often a call is made that meets a broken connection."""
+TRIES_IN_SILENCE = 2
+"""How often one is made that gets no answer: together they last twice the time limit of the connection."""
+_ON_FULL_MEMORY = ("claim", "beat", "step", "finish", "requeue", "reap", "cancel", "release_due", "forget", "repair")
 """Scripts that must go on when maxmemory is reached: what runs must be able to end (F27). fakeredis refuses the line
 that says so, hence only a real server is told."""
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
 _PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 
 
@@ -53,7 +57,7 @@ def store_errors() -> Iterator[None]:
     except redis.ConnectionError as error:
         raise StoreUnavailable("The store cannot be reached.", seen=str(error), try_="see `tatin doctor`.") from error
     except redis.ResponseError as error:
-        advice = "free memory on the Redis host." if "OOM" in str(error) else "see `tatin doctor`."
+        advice = "free memory on the Redis host." if "maxmemory" in str(error) else "see `tatin doctor`."
         raise StoreUnavailable("The store refused.", seen=str(error)[:300], try_=advice) from error
     except redis.RedisError as error:
         raise StoreUnavailable("The store failed.", seen=str(error)[:300]) from error
@@ -62,11 +66,12 @@ def store_errors() -> Iterator[None]:
 class Scripts:
     """Loads the scripts by need and calls them by digest; a server that forgot them is told again (F31)."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, revive: Callable[[], None] | None = None) -> None:
         self._client = client
         self._prefix = prefix
+        self._revive = revive
         self._digests: dict[str, str] = {}
-        self._shebang = True
+        self._flags: bool | None = None
 
     def call(self, name: str, *args: str | bytes | int | float) -> Any:
         """Run a script.
@@ -74,15 +79,19 @@ class Scripts:
         Raises:
             StoreUnavailable: the server did not answer (it may have run all the same) or refused.
         """
+        tried = 0
         with store_errors():
-            for tried in range(1, TRIES + 1):
+            while True:
+                tried += 1
                 try:
                     return self._call_once(name, args)
-                except (redis.ConnectionError, redis.TimeoutError):
-                    if tried == TRIES:
+                except (redis.ConnectionError, redis.TimeoutError) as error:
+                    silent = isinstance(error, redis.TimeoutError)
+                    if tried >= (TRIES_IN_SILENCE if silent else TRIES):
                         raise
-                    self._client.connection_pool.disconnect(inuse_connections=False)
-        raise AssertionError("unreachable")
+                self._client.connection_pool.disconnect(inuse_connections=False)
+                if self._revive and not silent and tried > 1:  # the first may be an idle connection that went away
+                    self._revive()
 
     def _call_once(self, name: str, args: Sequence[Any]) -> Any:
         digest = self._digests.get(name) or self._load(name)
@@ -94,16 +103,18 @@ class Scripts:
     def _load(self, name: str) -> str:
         folder = resources.files("tatin_jobs.store")
         body = folder.joinpath("common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
-        if name in _ON_FULL_MEMORY and self._shebang:
-            try:
-                loaded = self._client.script_load("#!lua flags=allow-oom\n" + body)
-            except redis.ResponseError:
-                self._shebang = False
-            else:
-                self._digests[name] = _digest(loaded)
-                return self._digests[name]
+        if name in _ON_FULL_MEMORY and self._knows_flags():
+            body = _ALLOW_OOM + body
         self._digests[name] = _digest(self._client.script_load(body))
         return self._digests[name]
+
+    def _knows_flags(self) -> bool:
+        if self._flags is None:
+            try:
+                self._flags = bool(self._client.eval(_ALLOW_OOM + "return 1", 0))
+            except redis.ResponseError:
+                self._flags = False
+        return self._flags
 
 
 def _digest(loaded: Any) -> str:

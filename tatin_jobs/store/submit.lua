@@ -5,10 +5,11 @@ if known then
   if known == digest then return {'same'} end
   return {'refused', batch}
 end
-local jobs = {}
+local jobs, seen = {}, {}
 for index = 5, #ARGV do
   local job = cjson.decode(ARGV[index])
-  if redis.call('EXISTS', key('job:' .. job.id)) == 1 then return {'refused', job.id} end
+  if seen[job.id] or redis.call('EXISTS', key('job:' .. job.id)) == 1 then return {'refused', job.id} end
+  seen[job.id] = true
   check_writable(job.id, job.class)
   jobs[#jobs + 1] = job
 end
@@ -22,7 +23,7 @@ for _, job in ipairs(jobs) do
   end
   redis.call('HSET', key('job:' .. job.id), 'score', string.format('%.0f', score), 'class', job.class, unpack(flat))
   redis.call('ZADD', key('ids'), 0, job.id)
-  redis.call('ZADD', key('all'), created, job.id)
+  redis.call('ZADD', key('all'), job.fields.created_at, job.id)
   if job.held_until ~= '' then
     into_held(job.id, job.held_until)
   else
