@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+SHA1_DIGITS = 40
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DEFAULT_BRANCH = "tatin"
 """The branch of the guest's clone when the ref wanted was no branch."""
@@ -61,8 +62,15 @@ def make_bare(folder: Path, *, commit: str, branch: str) -> None:
     for name in ("objects", "refs/heads", "refs/tags"):
         (folder / name).mkdir(parents=True)
     (folder / "HEAD").write_text(f"ref: refs/heads/{branch}\n")
-    version, extension = ("0", "") if len(commit) == 40 else ("1", "[extensions]\n\tobjectFormat = sha256\n")
-    (folder / "config").write_text(f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = true\n{extension}")
+    (folder / "config").write_text(format_config(commit, bare=True))
+
+
+def format_config(commit: str, *, bare: bool) -> str:
+    """The ``config`` of a repository of the hash that ``commit`` has (SHA-1 or SHA-256); ends in section ``core``."""
+    version, extension = ("0", "") if len(commit) == SHA1_DIGITS else ("1", "[extensions]\n\tobjectFormat = sha256\n")
+    return (
+        f"{extension}[core]\n\trepositoryFormatVersion = {version}\n\tbare = {str(bare).lower()}\n\tfileMode = true\n"
+    )
 
 
 def fill_argv(bare: Path, source: Path, *, commit: str, branch: str, depth: int | None, origin: bool) -> list[str]:
@@ -75,7 +83,8 @@ def fill_argv(bare: Path, source: Path, *, commit: str, branch: str, depth: int 
     if origin:
         refs.append(f"{commit}:{ORIGIN_BRANCH}{branch}")
     shallow = [] if depth is None else [f"--depth={depth}", "--no-tags"]
-    options = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules", *shallow]
+    # --update-shallow: a source that is shallow itself (a checkout in CI) is as good as it is.
+    options = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow", *shallow]
     return ["git", *HARDENED, f"--git-dir={bare}", "fetch", *options, "--", str(source), *refs]
 
 

@@ -31,9 +31,12 @@ class Blobs:
         digest = hashlib.sha256(data).hexdigest()
         if not self.path(digest).exists():
             draft = self._draft()
-            with draft.open("xb") as out:
-                out.write(data)
-            self._publish(draft, digest)
+            try:
+                with draft.open("xb") as out:
+                    out.write(data)
+                self._publish(draft, digest)
+            finally:
+                draft.unlink(missing_ok=True)
         return digest
 
     def add_file(self, path: Path) -> tuple[str, int]:
@@ -95,4 +98,3 @@ def _copy(source: BinaryIO, out: BinaryIO) -> tuple[str, int]:
         size += len(block)
         out.write(block)
     return digest.hexdigest(), size
-

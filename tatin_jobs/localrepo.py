@@ -24,7 +24,7 @@ from tatin_jobs.barerepo import (
     write_tar,
 )
 from tatin_jobs.blobs import Blobs
-from tatin_jobs.errors import BadInput, PartMissing
+from tatin_jobs.errors import BadInput, PartMissing, TatinError
 
 _TIMEOUT_SECONDS = 600
 
@@ -49,7 +49,7 @@ def pack_local_repo(path: Path, ref: str | None, blobs: Blobs, *, depth: int | N
     The same commit of the same repository gives the same blob again without packing it again.
 
     Raises:
-        BadInput: no repository is there, it has no commit, is a shallow clone, or has no such ref.
+        BadInput: no repository is there, it has no commit, or has no such ref.
         PartMissing: git is not installed.
     """
     root = path.expanduser().absolute()
@@ -62,30 +62,27 @@ def pack_local_repo(path: Path, ref: str | None, blobs: Blobs, *, depth: int | N
 def _check_repository(root: Path) -> None:
     if not root.is_dir():
         raise BadInput(f"The repository '{root}' is not a folder.", try_="check `repo` in the job file.")
-    seen = _git(root, "rev-parse", "--is-shallow-repository", "--show-cdup")
+    seen = _git(root, "rev-parse", "--show-cdup")
     if seen.returncode != 0:
         raise BadInput(
             f"The folder '{root}' is not a git repository.",
             seen=_last_line(seen.stderr),
             try_="run `git init` and commit there, or name another folder.",
         )
-    shallow, _, up = seen.stdout.decode(errors="replace").partition("\n")
-    if up.strip():
-        top = (root / up.strip()).resolve()
+    up = seen.stdout.decode(errors="replace").strip()
+    if up:
+        top = (root / up).resolve()
         raise BadInput(
             f"The folder '{root}' is inside the repository '{top}', not the top of one.",
             try_=f"name the repository itself, with `subdir: {root.resolve().relative_to(top)}` if the work is there.",
-        )
-    if shallow == "true":
-        raise BadInput(
-            f"The repository '{root}' is a shallow clone, which cannot be cloned again.",
-            try_=f"git -C {root} fetch --unshallow",
         )
 
 
 def _resolve(root: Path, ref: str | None) -> tuple[str, str | None]:
     """(commit, branch or None)"""
-    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref or 'HEAD'}^{{commit}}")
+    found = _git(
+        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{'HEAD' if ref is None else ref}^{{commit}}"
+    )
     if found.returncode != 0:
         _refuse_ref(root, ref)
     commit = found.stdout.decode().strip()
@@ -111,7 +108,8 @@ def _refuse_ref(root: Path, ref: str | None) -> None:
 
 
 def _pack(root: Path, commit: str, branch: str | None, depth: int | None, blobs: Blobs) -> str:
-    with tempfile.TemporaryDirectory(prefix="tatin-pack-") as folder:
+    # Beside the blobs: /tmp is often in memory, and this may be large.
+    with tempfile.TemporaryDirectory(prefix=".new-repo-", dir=blobs.folder) as folder:
         bare, tar = Path(folder, "bare"), Path(folder, "repo.tar")
         name = usable_branch(branch)
         make_bare(bare, commit=commit, branch=name)
@@ -139,7 +137,7 @@ def _known_blob(root: Path, commit: str, branch: str | None, depth: int | None, 
     try:
         blob = _index_file(root, commit, branch, depth, blobs).read_text().strip()
         return blob if blobs.path(blob).is_file() else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, TatinError):
         return None
 
 

@@ -6,8 +6,9 @@ collect(sandbox, spec, folder)   everything that is kept, streamed out and unpac
 
 from worker.collect.pull import collect
 from worker.collect.snapshot import snapshot
-from worker.collect.spec import Artifact, Collected, CollectLimits, CollectSpec, Snapshot
+from worker.collect.spec import Artifact, Collected, CollectSpec, Snapshot
 from worker.collect.unpackers import Unpackers
+from worker.unpacker.layout import CollectLimits
 
 __all__ = [
     "Artifact",

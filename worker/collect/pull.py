@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -13,21 +13,12 @@ from typing import Final
 from tatin_jobs.errors import DiskFull, SandboxError
 from tatin_jobs.results import sync_folder
 from worker.collect.globs import Search, plan_search
-from worker.collect.names import shown
-from worker.collect.spec import (
-    ARTIFACTS,
-    BUNDLE_FILE,
-    MANIFEST_FILE,
-    PATCH_FILE,
-    TRANSCRIPT,
-    Artifact,
-    Collected,
-    CollectLimits,
-    CollectSpec,
-)
-from worker.collect.unpack import Unpacked
+from worker.collect.spec import Artifact, Collected, CollectSpec
 from worker.collect.unpackers import Unpackers
 from worker.sandboxes.base import GuestProcess, Sandbox
+from worker.unpacker.layout import ARTIFACTS, BUNDLE_FILE, MANIFEST_FILE, PATCH_FILE, TRANSCRIPT, CollectLimits
+from worker.unpacker.names import shown
+from worker.unpacker.unpack import Unpacked
 
 COLLECT_SECONDS = 1800
 STAGING = ".collecting"
@@ -63,8 +54,10 @@ async def collect(
     await asyncio.to_thread(_make_empty, staging)
     try:
         async with AsyncExitStack() as stack:
-            unpackers = unpackers or await stack.enter_async_context(Unpackers())
-            process = await stack.enter_async_context(sandbox.exec(_argv(spec, search), cwd="/"))
+            if unpackers is None:
+                unpackers = await stack.enter_async_context(Unpackers())
+            process = await stack.enter_async_context(sandbox.exec(_argv(spec, search, limits), cwd="/"))
+            await process.close_stdin()
             stream = _Stream(process, timeout_seconds)
             unpacked = await unpackers.unpack(staging, stream.data(), limits, home=spec.home)
             incomplete = unpacked.incomplete or await stream.ending()
@@ -91,12 +84,14 @@ class _Stream:
         self.cut: str | None = None
         """What cut the stream off."""
 
-    async def data(self) -> AsyncIterator[bytes]:
+    async def data(self) -> AsyncGenerator[bytes, None]:
         """The stream; it ends early, and ``cut`` says why, rather than to raise."""
         draining = asyncio.create_task(self._drain_stderr())
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_seconds
         try:
             while True:
+                self._check(loop.time(), deadline)
                 async with asyncio.timeout_at(deadline):
                     chunk = await self._process.read("stdout", _CHUNK_BYTES)
                 if not chunk:
@@ -112,6 +107,11 @@ class _Stream:
         finally:
             draining.cancel()
             await asyncio.gather(draining, return_exceptions=True)
+
+    def _check(self, now: float, deadline: float) -> None:
+        """A read that need not wait never meets the timeout around it, and a guest may keep all reads so."""
+        if now >= deadline:
+            raise TimeoutError
 
     async def ending(self) -> str | None:
         """What the guest's side complained of; None when all went well, or the stream was given up."""
@@ -131,11 +131,12 @@ class _Stream:
             self._stderr += chunk[: 4096 - len(self._stderr)]
 
 
-def _argv(spec: CollectSpec, search: Search) -> list[str]:
-    transcripts = [path for path in spec.transcript_paths if path.startswith("/") and path.isprintable()]
+def _argv(spec: CollectSpec, search: Search, limits: CollectLimits) -> list[str]:
+    transcripts = [path[1:] for path in spec.transcript_paths if path.startswith("/") and path.isprintable()]
     lists = ("\n".join(paths) for paths in (search.roots, search.repo_roots, transcripts))
     repo = f"./{spec.repo_path.removeprefix(f'{spec.home}/')}"
-    return ["sh", "-c", _SCRIPT, "sh", spec.home, spec.snapshot_path, repo, search.pattern, *lists]
+    most = str(limits.file_bytes)
+    return ["/bin/sh", "-c", _SCRIPT, "sh", spec.home, spec.snapshot_path, repo, search.pattern, most, *lists]
 
 
 def _make_empty(staging: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Final
@@ -9,14 +10,19 @@ from typing import Final
 from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.units import format_size
 from worker.collect.guest_files import BASE_INDEX_NAME
-from worker.collect.names import shown
-from worker.collect.spec import CollectLimits, CollectSpec, Snapshot
+from worker.collect.spec import CollectSpec, Snapshot
 from worker.sandboxes.base import Sandbox
+from worker.sandboxes.transfer import push_tar
+from worker.unpacker.layout import CollectLimits
+from worker.unpacker.names import shown
 
 SNAPSHOT_SECONDS = 600
+SPARE_SECONDS = 60
 _SCRIPT: Final = Path(__file__).with_name("snapshot.sh").read_text()
+_MAKE_FOLDER: Final = 'chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
 _STAT = re.compile(rb" (\d{1,12}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?")
 _NUMBER = re.compile(rb"\d{1,15}")
+_Report = dict[bytes, list[bytes]]
 
 
 async def snapshot(
@@ -28,7 +34,8 @@ async def snapshot(
 ) -> Snapshot:
     """Make the patch and the bundle in the guest, where ``collect`` finds them. The agent must be dead.
 
-    A repository that git cannot read is a Snapshot with ``patch_missing``, no error.
+    Where the agent removed or broke the guest's ``.git``, ``spec.base_tar`` is sent in again. A repository that git
+    cannot read all the same is a Snapshot with ``patch_missing``, no error.
 
     Raises:
         SandboxError: the sandbox died.
@@ -36,37 +43,55 @@ async def snapshot(
     if spec.base_commit is None:
         return Snapshot(patch_missing="No repository was cloned.")
     limits = limits or CollectLimits()
-    base_index = f"{spec.run_path}/{BASE_INDEX_NAME}"
-    arguments = (spec.repo_path, spec.base_commit, spec.snapshot_path, base_index, str(limits.patch_bytes))
     try:
-        done = await sandbox.run(("sh", "-c", _SCRIPT, "sh", *arguments), cwd="/", timeout_seconds=timeout_seconds)
-    except CommandTimeout:
+        async with asyncio.timeout(timeout_seconds):
+            report = await _report(sandbox, spec, spec.base_commit, limits, spare="")
+            if b"lost" in report and spec.base_tar is not None and await asyncio.to_thread(spec.base_tar.is_file):
+                spare = await _send_again(sandbox, spec, spec.base_tar)
+                report = await _report(sandbox, spec, spec.base_commit, limits, spare=spare)
+    except (TimeoutError, CommandTimeout):
         return Snapshot(patch_missing=f"git took longer than {timeout_seconds:g} s over the repository.")
+    return read_report(report, limits)
+
+
+async def _report(sandbox: Sandbox, spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str) -> _Report:
+    """What ``snapshot.sh`` printed: key -> values."""
+    base_index = f"{spec.run_path}/{BASE_INDEX_NAME}"
+    arguments = (spec.repo_path, commit, spec.snapshot_path, base_index, str(limits.patch_bytes), spare)
+    done = await sandbox.run(
+        ("/bin/sh", "-c", _SCRIPT, "sh", *arguments), cwd="/", timeout_seconds=SNAPSHOT_SECONDS, max_output_bytes=2**18
+    )
     if done.exit_status != 0:
         lines = done.stderr.strip().splitlines()
-        seen = f": {shown(lines[-1])}" if lines else ""
-        return Snapshot(patch_missing=f"The patch could not be made (exit status {done.exit_status}){seen}")
-    return read_report(done.stdout, limits)
-
-
-def read_report(report: bytes, limits: CollectLimits) -> Snapshot:
-    """Read what ``snapshot.sh`` printed; lines that are none of its are passed over."""
-    values: dict[bytes, list[bytes]] = {}
-    for line in report.split(b"\n"):
+        seen = b": " + lines[-1] if lines else b""
+        return {b"missing": [b"git could not be run (exit status %d)%s" % (done.exit_status, seen)]}
+    report: _Report = {}
+    for line in done.stdout.split(b"\n"):
         key, _, value = line.partition(b" ")
-        values.setdefault(key, []).append(value)
+        report.setdefault(key, []).append(value)
+    return report
+
+
+async def _send_again(sandbox: Sandbox, spec: CollectSpec, base_tar: Path) -> str:
+    """A fresh copy of the cloned ``.git`` into the guest; where it is there."""
+    spare = f"{spec.run_path}/base"
+    await sandbox.run(("/bin/sh", "-c", _MAKE_FOLDER, spare), cwd="/", timeout_seconds=SPARE_SECONDS)
+    await push_tar(sandbox, [base_tar], spare)
+    return spare
+
+
+def read_report(report: _Report, limits: CollectLimits) -> Snapshot:
+    """Read what ``snapshot.sh`` told; keys that are none of its are passed over."""
 
     def number(key: bytes) -> int:
-        found = values.get(key, [b""])[0].strip()
+        found = report.get(key, [b""])[0].strip()
         return int(found) if _NUMBER.fullmatch(found) else 0
 
-    if missing := values.get(b"missing"):
-        text = shown(missing[0])
-        gone = b"removed or replaced" in missing[0]
-        return Snapshot(patch_missing=f"There is no patch: {text}.", gone=gone)
-    stat = _STAT.fullmatch(values.get(b"stat", [b""])[0])
+    if missing := report.get(b"missing") or report.get(b"lost"):
+        return Snapshot(patch_missing=f"There is no patch: {shown(missing[0])}.")
+    stat = _STAT.fullmatch(report.get(b"stat", [b""])[0])
     files, added, removed = (int(figure or 0) for figure in stat.groups()) if stat else (0, 0, 0)
-    left_out = [shown(line) for key in (b"left_out", b"unbundled") for line in values.get(key, [])[:5]]
+    left_out = [shown(line) for key in (b"left_out", b"unbundled") for line in report.get(key, [])[:5]]
     size = number(b"patch")
     return Snapshot(
         files_changed=files,
@@ -74,7 +99,7 @@ def read_report(report: bytes, limits: CollectLimits) -> Snapshot:
         lines_removed=removed,
         commits=number(b"commits"),
         patch_bytes=size,
-        patch_missing=_too_long(size, values.get(b"largest", [])) if size > limits.patch_bytes else None,
+        patch_missing=_too_long(size, report.get(b"largest", [])) if size > limits.patch_bytes else None,
         left_out=tuple(left_out),
     )
 

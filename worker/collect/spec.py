@@ -1,24 +1,20 @@
-"""What to collect, within which limits, and what came of it."""
+"""What to collect, and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from worker.sandboxes.base import GUEST_HOME, GUEST_REPO, GUEST_RUN
-
-PATCH_FILE = "changes.patch"
-BUNDLE_FILE = "commits.bundle"
-MANIFEST_FILE = "manifest.json"
-ARTIFACTS = "artifacts"
-TRANSCRIPT = "transcript"
 
 
 @dataclass(frozen=True)
 class CollectSpec:
     """What to bring back. ``base_commit`` None: nothing was cloned, so there is no patch. ``artifact_globs`` None: all
     of ``work/`` but the repository's own files. Transcripts are absolute paths in the guest. ``home`` and ``run_path``:
-    the guest's home and the folder of Tatin's own files there."""
+    the guest's home and the folder of Tatin's own files there. ``base_tar``: the prepared repository on the host; with
+    it there is a patch even when the agent removed or broke the guest's ``.git``."""
 
     base_commit: str | None
     repo_path: str = GUEST_REPO
@@ -26,26 +22,12 @@ class CollectSpec:
     transcript_paths: Sequence[str] = ()
     home: str = GUEST_HOME
     run_path: str = GUEST_RUN
+    base_tar: Path | None = None
 
     @property
     def snapshot_path(self) -> str:
         """Where the guest keeps the patch, the bundle and the index that they were made with."""
         return f"{self.run_path}/snapshot"
-
-
-@dataclass(frozen=True)
-class CollectLimits:
-    """How much is taken from one guest; what goes over is left there and listed."""
-
-    total_bytes: int = 2 * 2**30
-    file_bytes: int = 2 * 2**30
-    files: int = 100_000
-    """Files and folders together."""
-    depth: int = 64
-    patch_bytes: int = 50 * 10**6
-    """A longer patch is kept as an artifact."""
-    names_bytes: int = 16 * 2**20
-    """All names together: they are what the worker holds in memory."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +44,11 @@ class Snapshot:
     patch_bytes: int = 0
     patch_missing: str | None = None
     left_out: tuple[str, ...] = ()
-    gone: bool = False
-    """The repository or its .git is no longer there."""
 
     @property
     def changed(self) -> bool:
-        """Whether the repository differs from the clone or has commits of its own."""
-        return bool(self.files_changed or self.commits or self.gone)
+        """Whether the repository differs from the clone or has commits of its own; also True when nobody can tell."""
+        return bool(self.files_changed or self.commits or self.patch_missing)
 
 
 @dataclass(frozen=True)

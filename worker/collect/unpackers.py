@@ -10,23 +10,25 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import worker
 from tatin_jobs.errors import AttemptError
 from tatin_jobs.states import Reason
-from worker.collect.frames import END, HEADER_BYTES, MAX_FRAME_BYTES, frame, length_of
-from worker.collect.spec import CollectLimits
-from worker.collect.unpack import Kept, Unpacked
+from worker.unpacker.frames import END, HEADER_BYTES, MAX_FRAME_BYTES, frame, length_of
+from worker.unpacker.layout import CollectLimits
+from worker.unpacker.unpack import Kept, Unpacked
 
-MAX_IDLE = 2
+MAX_IDLE = 4
 MAX_ANSWER_BYTES = 2**27
 ANSWER_SECONDS = 300
 """After the last byte the child has to sync its files and answer."""
+END_SECONDS = 5
 
 
 class Unpackers:
@@ -41,37 +43,56 @@ class Unpackers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the idle children; safe to call twice."""
         while self._idle:
             await _end(self._idle.pop())
 
-    async def unpack(self, folder: Path, source: AsyncIterator[bytes], limits: CollectLimits, *, home: str) -> Unpacked:
-        """Unpack ``source`` into ``folder``, which must be empty. Returns as soon as the child has enough, so ``source``
-        may be left unread.
+    async def unpack(
+        self, folder: Path, source: AsyncGenerator[bytes, None], limits: CollectLimits, *, home: str
+    ) -> Unpacked:
+        """Unpack ``source`` into ``folder``, which must be empty; ``source`` is closed.
+
+        Returns as soon as the child has enough, so ``source`` may be left unread.
 
         Raises:
             AttemptError: the child was ended by its limits or by a fault; nothing in ``folder`` can be trusted.
         """
-        child = self._idle.pop() if self._idle else await _start()
-        try:
-            answer = await _converse(child, folder, source, limits, home)
-        except BaseException:
-            await _end(child, kill=True)
-            raise
+        async with aclosing(source):
+            child = self._idle_child() or await _start()
+            try:
+                answer = await _converse(child, folder, source, limits, home)
+                unpacked = Unpacked(**{**answer, "files": [Kept(**kept) for kept in answer["files"]]})
+            except BaseException:
+                await _end(child, kill=True)
+                raise
         if len(self._idle) < MAX_IDLE:
             self._idle.append(child)
         else:
             await _end(child)
-        answer["files"] = [Kept(**kept) for kept in answer["files"]]
-        return Unpacked(**answer)
+        return unpacked
+
+    def _idle_child(self) -> asyncio.subprocess.Process | None:
+        """One that still lives; the host may have ended an idle one for want of memory."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.returncode is None:
+                return child
+        return None
 
 
 async def _start() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-S",  # the child needs the standard library alone, and starts in a fifth of the time
+        "-s",
         "-m",
-        "worker.collect",
+        "worker.unpacker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # a traceback would hold the guest's text
         cwd="/",
         env={"PYTHONPATH": str(Path(worker.__file__).parents[1]), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
         start_new_session=True,
@@ -79,8 +100,12 @@ async def _start() -> asyncio.subprocess.Process:
 
 
 async def _converse(
-    child: asyncio.subprocess.Process, folder: Path, source: AsyncIterator[bytes], limits: CollectLimits, home: str
-) -> dict[str, object]:
+    child: asyncio.subprocess.Process,
+    folder: Path,
+    source: AsyncGenerator[bytes, None],
+    limits: CollectLimits,
+    home: str,
+) -> dict[str, Any]:
     assert child.stdin is not None  # opened as a pipe
     request = {"folder": str(folder), "limits": asdict(limits), "home": home}
     child.stdin.write(frame(json.dumps(request).encode()) + END)
@@ -88,15 +113,15 @@ async def _converse(
     feeding = asyncio.create_task(_feed(child.stdin, source))
     try:
         await asyncio.wait({answer, feeding}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            feeding.result()  # an error of the source is the caller's
-        else:
+        if answer.done():
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+        else:
+            feeding.result()  # an error of the source is the caller's
         child.stdin.write(END)
         async with asyncio.timeout(ANSWER_SECONDS):
             return await answer
-    except (TimeoutError, asyncio.IncompleteReadError, OSError, ValueError) as error:
+    except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
         raise AttemptError(
             "The results could not be unpacked.",
             seen=f"the unpacker ended with {child.returncode} ({type(error).__name__})",
@@ -109,7 +134,7 @@ async def _converse(
         await asyncio.gather(answer, feeding, return_exceptions=True)
 
 
-async def _feed(stdin: asyncio.StreamWriter, source: AsyncIterator[bytes]) -> None:
+async def _feed(stdin: asyncio.StreamWriter, source: AsyncGenerator[bytes, None]) -> None:
     """A child that is gone is told by its answer, not here."""
     async for data in source:
         for at in range(0, len(data), MAX_FRAME_BYTES):
@@ -120,12 +145,12 @@ async def _feed(stdin: asyncio.StreamWriter, source: AsyncIterator[bytes]) -> No
                 return
 
 
-async def _answer(child: asyncio.subprocess.Process) -> dict[str, object]:
+async def _answer(child: asyncio.subprocess.Process) -> dict[str, Any]:
     assert child.stdout is not None  # opened as a pipe
     length = length_of(await child.stdout.readexactly(HEADER_BYTES))
     if length > MAX_ANSWER_BYTES:
         raise ValueError("an answer beyond all bounds")
-    found: dict[str, object] = json.loads(await child.stdout.readexactly(length))
+    found: dict[str, Any] = json.loads(await child.stdout.readexactly(length))
     return found
 
 
@@ -134,4 +159,9 @@ async def _end(child: asyncio.subprocess.Process, *, kill: bool = False) -> None
     child.stdin.close()
     if kill and child.returncode is None:
         child.kill()
-    await asyncio.shield(child.wait())
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await asyncio.shield(child.wait())
+    except TimeoutError:
+        child.kill()
+        await asyncio.shield(child.wait())

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from tatin_jobs.errors import AttemptError, DiskFull, RepositoryError
+from tatin_jobs.repoaddress import Address, without_credentials
 from tatin_jobs.states import Reason
-from worker.repository.address import Address, without_credentials
 from worker.repository.git import GitResult
 
 
@@ -95,6 +95,11 @@ _CASES = (
         "The host '{host}' of the repository '{url}' did not answer properly.",
         None,
         Reason.NETWORK,
+    ),
+    _case(
+        r"invalid index-pack output",  # killed without a word of its own: by our limit, or for want of memory
+        "The repository '{url}' is larger than the {limit} that is accepted, or than this host's memory can index.",
+        "set `depth` in the job's repo.",
     ),
 )
 

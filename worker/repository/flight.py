@@ -21,7 +21,7 @@ class SingleFlight(Generic[K, V]):
         if key not in self._flights:
             task = asyncio.ensure_future(_run(make))
             self._flights[key] = (task, [0])
-            task.add_done_callback(lambda _: self._flights.pop(key, None))
+            task.add_done_callback(lambda done: self._forget(key, done))
         task, waiting = self._flights[key]
         waiting[0] += 1
         try:
@@ -29,9 +29,14 @@ class SingleFlight(Generic[K, V]):
         finally:
             waiting[0] -= 1
             if waiting[0] == 0 and not task.done():
-                self._flights.pop(key, None)
+                self._forget(key, task)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    def _forget(self, key: K, task: asyncio.Task[V]) -> None:
+        """Another may have been started under the same key meanwhile."""
+        if key in self._flights and self._flights[key][0] is task:
+            del self._flights[key]
 
 
 async def _run(make: Callable[[], Awaitable[V]]) -> V:

@@ -9,13 +9,16 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from tatin_jobs.errors import CommandTimeout, DiskFull, RepositoryError, SandboxError
+from tatin_jobs.barerepo import format_config
+from tatin_jobs.errors import AttemptError, CommandTimeout, DiskFull, RepositoryError, SandboxError
+from tatin_jobs.states import Reason
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.repository.prepared import PreparedRepo
-from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, GuestProcess, Sandbox
+from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, Sandbox
+from worker.sandboxes.transfer import feed
 
 CLONE_SECONDS = 900
-_CHUNK_BYTES = 2**18
+NO_PROGRAM = 127
 _SCRIPT: Final = Path(__file__).with_name("into_guest.sh").read_text()
 
 
@@ -27,61 +30,37 @@ async def clone_into(
     run_path: str = GUEST_RUN,
     timeout_seconds: float = CLONE_SECONDS,
 ) -> None:
-    """Make ``repo_path`` in the guest a work tree of the prepared commit, with its address (and no credential) as origin.
+    """Make ``repo_path`` in the guest a work tree of the prepared commit, its address (without credentials) as origin.
 
     A copy of the fresh index goes to ``run_path``: with it the patch need not read the files that did not change.
 
     Raises:
-        RepositoryError: the guest cannot unpack it or check it out; DiskFull's reason when its disk is full.
+        RepositoryError: the guest cannot unpack it or check it out, or the prepared tar is gone.
+        DiskFull: the guest's disk is full.
         SandboxError: the sandbox died.
         CommandTimeout: it took longer than ``timeout_seconds``.
     """
-    argv = ["sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), f"{run_path}/{BASE_INDEX_NAME}"]
+    argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), f"{run_path}/{BASE_INDEX_NAME}"]
     try:
         async with asyncio.timeout(timeout_seconds), sandbox.exec(argv, cwd="/") as process:
-            status, stderr = await _feed(process, prepared.tar)
+            status, stderr = await feed(process, [prepared.tar])
     except TimeoutError as error:
         raise CommandTimeout(
             f"Unpacking the repository in sandbox '{sandbox.name}' took longer than {timeout_seconds:g} s.",
             try_="set `depth` in the job's repo.",
+            reason=Reason.REPO,
         ) from error
+    except FileNotFoundError as error:
+        raise RepositoryError("The prepared repository was removed from the worker.", seen=str(error)) from error
     if status != 0:
         raise _failure(sandbox, status, stderr)
 
 
-async def _feed(process: GuestProcess, tar: Path) -> tuple[int, str]:
-    """Exit status and the end of stderr, after all of ``tar`` went to its stdin."""
-    kept = bytearray()
-
-    async def feed() -> None:
-        with await asyncio.to_thread(tar.open, "rb") as file:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                await process.write(chunk)
-        await process.close_stdin()
-
-    async def drain_stdout() -> None:
-        while await process.read("stdout"):
-            pass
-
-    async def drain_stderr() -> None:
-        while chunk := await process.read("stderr"):
-            kept.extend(chunk)
-            del kept[:-4096]
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(feed())
-        group.create_task(drain_stdout())
-        group.create_task(drain_stderr())
-    return await process.wait(), kept.decode(errors="replace")
-
-
 def _config(prepared: PreparedRepo) -> str:
     """The clone's ``.git/config``."""
-    version, extension = ("0", "") if len(prepared.commit) == 40 else ("1", "[extensions]\n\tobjectFormat = sha256\n")
     lines = [
-        f"[core]\n\trepositoryFormatVersion = {version}\n\tbare = false\n\tfileMode = true\n\tlogAllRefUpdates = true\n",
-        extension,
-        "[user]\n\tname = Tatin agent\n\temail = agent@tatin.invalid\n",
+        format_config(prepared.commit, bare=False),
+        "\tlogAllRefUpdates = true\n[user]\n\tname = Tatin agent\n\temail = agent@tatin.invalid\n",
     ]
     if prepared.origin:
         url = prepared.origin.replace("\\", "\\\\").replace('"', '\\"')
@@ -89,7 +68,7 @@ def _config(prepared: PreparedRepo) -> str:
     return "".join(lines)
 
 
-def _failure(sandbox: Sandbox, status: int, stderr: str) -> RepositoryError | SandboxError | DiskFull:
+def _failure(sandbox: Sandbox, status: int, stderr: str) -> AttemptError:
     lines = [line for line in stderr.splitlines() if line.strip()]
     seen = "; ".join("".join(c if c.isprintable() else "?" for c in line)[:200] for line in lines[-3:])
     seen = seen or f"exit status {status}"
@@ -99,6 +78,6 @@ def _failure(sandbox: Sandbox, status: int, stderr: str) -> RepositoryError | Sa
             seen=seen,
             try_="ask for more with `resources.disk` in the job file.",
         )
-    if status == 127:
+    if status == NO_PROGRAM:
         return SandboxError(f"The guest of sandbox '{sandbox.name}' has no git or no tar.", seen=seen)
     return RepositoryError(f"The repository could not be unpacked in sandbox '{sandbox.name}'.", seen=seen)

@@ -1,12 +1,14 @@
+# shellcheck shell=sh
 # In the guest: stdin is the tar of a bare repository. $1 where the clone goes, $2 its config, $3 where a copy of the
 # index goes, for the patch at the end.
 set -eu
 umask 022
 repo=$1 base_index=$3
-mkdir -p "$repo/.git" "${base_index%/*}"
+mkdir -p "$repo/.git/info" "$repo/.git/hooks" "${base_index%/*}"
 tar -xof - -C "$repo/.git"
 printf '%s' "$2" >"$repo/.git/config"
 cd "$repo"
-GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
+LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
     git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
-cp .git/index "$base_index"
+# With its time: a younger copy would have git trust it about files that change within this very second.
+cp -p .git/index "$base_index"

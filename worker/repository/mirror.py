@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tatin_jobs.barerepo import make_bare
 from tatin_jobs.errors import RepositoryError
+from tatin_jobs.repoaddress import Address
 from tatin_jobs.units import format_size
-from worker.repository.address import Address
 from worker.repository.failures import failure, too_slow
 from worker.repository.git import CHECKED, NETWORK, Git, GitResult
 from worker.repository.refs import RefListing, parse_listing
@@ -22,6 +24,7 @@ from worker.repository.refs import RefListing, parse_listing
 LISTING_BYTES = 64 * 2**20
 """About a million refs; a remote with more is refused (A26)."""
 LISTING_SECONDS = 120
+MANY_PACKS = 50
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,16 @@ class FetchLimits:
 class Mirror:
     """Every method but ``list_refs`` must be called under ``lock_path``."""
 
-    def __init__(self, repos: Path, address: Address, depth: int | None, git: Git, limits: FetchLimits) -> None:
+    def __init__(
+        self,
+        repos: Path,
+        address: Address,
+        depth: int | None,
+        git: Git,
+        limits: FetchLimits,
+        options: Sequence[str] = (),
+    ) -> None:
+        """``options``: more for each git that goes to the network (``-c name=value``)."""
         key = hashlib.sha256(address.url.encode()).hexdigest()
         # A shallow fetch would cut the history of a whole mirror, so each depth has its own.
         self.folder = repos / (f"{key}.git" if depth is None else f"{key}-{depth}.git")
@@ -44,6 +56,7 @@ class Mirror:
         self._depth = depth
         self._git = git
         self._limits = limits
+        self._network = (*NETWORK, *options)
 
     async def list_refs(self) -> RefListing:
         """What the remote offers now.
@@ -51,7 +64,7 @@ class Mirror:
         Raises:
             RepositoryError: as ``fetch``.
         """
-        args = [*NETWORK, "ls-remote", "--symref", "--", self._address.url]
+        args = [*self._network, "ls-remote", "--symref", "--", self._address.url]
         try:
             result = await self._git.run(args, timeout_seconds=LISTING_SECONDS, max_output_bytes=LISTING_BYTES)
         except TimeoutError:
@@ -72,6 +85,7 @@ class Mirror:
         await self._prepare(commit)
         if await self._holds(commit):
             return
+        self.touch()  # a long fetch is not taken for a mirror that nobody uses
         result = await self._fetch_refs([f"+{commit}:refs/tatin/{commit}"])
         if result.status != 0 and "not our ref" not in result.stderr and "unadvertised object" not in result.stderr:
             raise self._failure(result)
@@ -86,6 +100,7 @@ class Mirror:
                 f"The repository '{self._address.url}' has no commit {commit}.",
                 try_="check `ref` in the job's repo; the commit may have been removed by a force-push.",
             )
+        await self._repack()
 
     def touch(self) -> None:
         """Note that it is in use, for pruning by age."""
@@ -100,6 +115,13 @@ class Mirror:
         make_bare(draft, commit=commit, branch="tatin")
         draft.rename(self.folder)
 
+    async def _repack(self) -> None:
+        """Each fetch leaves a pack; now and then make few of many, or each later fetch is slower. It may fail."""
+        if len(list((self.folder / "objects" / "pack").glob("*.pack"))) > MANY_PACKS:
+            args = [f"--git-dir={self.folder}", "repack", "-d", "--geometric=2", "--quiet"]
+            with suppress(TimeoutError):
+                await self._git.run(args, timeout_seconds=self._limits.seconds)
+
     async def _holds(self, commit: str) -> bool:
         args = [f"--git-dir={self.folder}", "rev-parse", "--verify", "--quiet", f"refs/tatin/{commit}^{{commit}}"]
         result = await self._git.run(args)
@@ -108,7 +130,8 @@ class Mirror:
     async def _fetch_refs(self, refspecs: list[str]) -> GitResult:
         depth = [] if self._depth is None else [f"--depth={self._depth}", "--no-tags"]
         options = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules", *depth]
-        args = [f"--git-dir={self.folder}", *NETWORK, *CHECKED, "fetch", *options, "--", self._address.url, *refspecs]
+        where = [f"--git-dir={self.folder}", *self._network, *CHECKED]
+        args = [*where, "fetch", *options, "--", self._address.url, *refspecs]
         try:
             return await self._git.run(
                 args, timeout_seconds=self._limits.seconds, max_file_bytes=self._limits.pack_bytes

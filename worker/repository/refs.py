@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tatin_jobs.barerepo import FULL_COMMIT, near
 from tatin_jobs.errors import RepositoryError
-from worker.repository.address import Address, without_credentials
+from tatin_jobs.repoaddress import Address, without_credentials
 
 _LINE = re.compile(r"(?:ref: (?P<target>\S+)|(?P<commit>[0-9a-f]{40}(?:[0-9a-f]{24})?))\t(?P<name>.+)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -13,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tatin_jobs.barerepo import FULL_COMMIT, fill_argv, make_bare, pack_refs_argv, usable_branch, write_tar
-from tatin_jobs.errors import RepositoryError
+from tatin_jobs.blobs import Blobs
+from tatin_jobs.errors import DiskFull, RepositoryError, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.models import Repo
-from worker.repository.address import SCHEMES, Address, parse_address, refuse_private
+from tatin_jobs.repoaddress import SCHEMES, Address, parse_address
+from worker.repository.address import pinned, public_addresses
 from worker.repository.failures import failure
 from worker.repository.flight import SingleFlight
 from worker.repository.git import Git
@@ -27,6 +30,8 @@ from worker.repository.refs import RefListing
 
 PACKED_DAYS = 7
 MIRROR_DAYS = 60
+_DAY = 86_400
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_USE_SECONDS = 3600
 """What was used this lately is never pruned: somebody may be about to read it."""
 
@@ -86,17 +91,25 @@ class Repositories:
 
     async def prune(self, now: float | None = None) -> None:
         """Remove packed commits and mirrors that were not used for long, and packed ones over the size limit."""
-        await asyncio.to_thread(_prune, self._home.repos, self._packed, self._packed_bytes, now or time.time())
+        await asyncio.to_thread(_prune, self._packed, self._packed_bytes, now or time.time())
 
     @property
     def _packed(self) -> Path:
         return self._home.repos / "packed"
 
     def _from_blob(self, repo: Repo) -> PreparedRepo:
-        tar = self._home.blobs / (repo.blob or "")
-        if repo.commit is None or not tar.is_file():
+        shown = repo.path or repo.blob or ""
+        try:
+            tar = Blobs(self._home.blobs).path(repo.blob or "")
+        except TatinError as error:
             raise RepositoryError(
-                f"The packed repository of '{repo.path or repo.blob}' is not on this worker.",
+                f"The job names no packed repository for {shown[:200]!r}.", seen=error.what
+            ) from error
+        if repo.commit is None or FULL_COMMIT.fullmatch(repo.commit) is None:
+            raise RepositoryError(f"The job names no commit of the packed repository {shown[:200]!r}.")
+        if not tar.is_file():
+            raise RepositoryError(
+                f"The packed repository of {shown[:200]!r} is not on this worker.",
                 try_="submit from the worker's host, or give the repository's address instead of a local path.",
             )
         return PreparedRepo(tar, repo.commit, None)
@@ -106,31 +119,43 @@ class Repositories:
         return self._packed / f"{hashlib.sha256(key.encode()).hexdigest()}.tar"
 
     async def _list(self, address: Address) -> RefListing:
-        await self._check(address)
-        mirror = self._mirror(address, None)
+        mirror = await self._mirror(address, None)
         return await self._listings.do(address.url, mirror.list_refs)
 
-    async def _check(self, address: Address) -> None:
-        if not self._private_addresses:
-            await refuse_private(address)
-
-    def _mirror(self, address: Address, depth: int | None) -> Mirror:
-        return Mirror(self._home.repos, address, depth, self._git, self._limits)
+    async def _mirror(self, address: Address, depth: int | None) -> Mirror:
+        """The mirror of an address, once it is known that jobs may reach it."""
+        options = () if self._private_addresses else pinned(address, await public_addresses(address))
+        return Mirror(self._home.repos, address, depth, self._git, self._limits, options)
 
     async def _build(self, address: Address, commit: str, repo: Repo, listing: RefListing | None, tar: Path) -> Path:
-        await self._check(address)
+        try:
+            await self._fetch_and_pack(address, commit, repo, listing, tar)
+            await self.prune()
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            raise DiskFull(
+                f"The host has no room for the repository '{address.url}'.",
+                seen=str(error),
+                try_="`tatin prune`, or free some space.",
+            ) from error
+        return tar
+
+    async def _fetch_and_pack(
+        self, address: Address, commit: str, repo: Repo, listing: RefListing | None, tar: Path
+    ) -> None:
         started = time.monotonic()
         self._packed.mkdir(mode=0o700, parents=True, exist_ok=True)
-        branch = usable_branch((listing or await self._list(address)).branch(repo.ref))
-        mirror = self._mirror(address, repo.depth)
+        branch = None
+        if repo.ref is None or FULL_COMMIT.fullmatch(repo.ref) is None:
+            branch = (listing or await self._list(address)).branch(repo.ref)
+        mirror = await self._mirror(address, repo.depth)
         async with file_lock(mirror.lock_path):
             await mirror.fetch(commit)
             mirror.touch()
-            await self._pack(address, mirror, commit, branch, repo.depth, tar)
+            await self._pack(address, mirror, commit, usable_branch(branch), repo.depth, tar)
         seconds = time.monotonic() - started
         log.info("action=fetch repo=%s commit=%s seconds=%.2f", address.url, commit, seconds)
-        await self.prune()
-        return tar
 
     async def _pack(
         self, address: Address, mirror: Mirror, commit: str, branch: str, depth: int | None, tar: Path
@@ -152,6 +177,8 @@ class Repositories:
 def _write_aside(bare: Path, draft: Path, tar: Path) -> None:
     with draft.open("wb") as out:
         write_tar(bare, out)
+        out.flush()
+        os.fsync(out.fileno())  # its name is not that of its bytes: half of it would never be noticed
     draft.replace(tar)
 
 
@@ -164,17 +191,24 @@ def _touch(path: Path) -> bool:
     return True
 
 
-def _prune(repos: Path, packed: Path, packed_bytes: int, now: float) -> None:
+def _prune(packed: Path, packed_bytes: int, now: float) -> None:
     """Other workers of this home may prune too, so what is gone already is no error."""
     total = 0
-    entries = sorted(((path.stat().st_mtime, path) for path in packed.glob("*.tar")), reverse=True)
-    for used, path in entries:
-        total += path.stat().st_size
-        if now - used > _IN_USE_SECONDS and (total > packed_bytes or now - used > PACKED_DAYS * 86_400):
+    entries = [(used, size, path) for path in packed.glob("*.tar") for used, size in _facts(path)]
+    for used, size, path in sorted(entries, reverse=True):
+        total += size
+        if now - used > _IN_USE_SECONDS and (total > packed_bytes or now - used > PACKED_DAYS * _DAY):
             path.unlink(missing_ok=True)
-    for folder in packed.glob(".new-*"):
-        if now - folder.stat().st_mtime > 86_400:
-            shutil.rmtree(folder, ignore_errors=True)
-    for mirror in repos.glob("*.git"):
-        if now - mirror.stat().st_mtime > MIRROR_DAYS * 86_400:
-            shutil.rmtree(mirror, ignore_errors=True)
+    for pattern, days in ((".new-*", 1), ("../*.git", MIRROR_DAYS)):
+        for folder in packed.glob(pattern):
+            if any(now - used > days * _DAY for used, _ in _facts(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _facts(path: Path) -> list[tuple[float, int]]:
+    """(when it was last used, size in bytes); nothing when it is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return []
+    return [(found.st_mtime, found.st_size)]

@@ -1,7 +1,8 @@
 """The bounded unpacker: a hostile stream in, files in a folder and a list of them out. Runs in a limited child.
 
-A member's name tells what it is (``pull.sh``): ``changes.patch`` and ``commits.bundle``, ``./...`` an artifact, the rest
-transcripts. Files and folders only; everything else is listed as refused. Sizes and digests are computed here (A14).
+A member's name tells what it is (``pull.sh``): ``changes.patch`` and ``commits.bundle``, ``left_out`` a list of names,
+``./...`` an artifact, the rest transcripts. Files and folders only; everything else is listed as refused. Sizes and
+digests are computed here (A14).
 """
 
 from __future__ import annotations
@@ -12,17 +13,31 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
-from worker.collect.folder import SafeFolder
-from worker.collect.names import NameRefused, shown, split_name
-from worker.collect.spec import ARTIFACTS, BUNDLE_FILE, MANIFEST_FILE, PATCH_FILE, TRANSCRIPT, CollectLimits
-from worker.collect.tarstream import Corrupt, Kind, Member, TarStream
+from worker.unpacker.folder import SafeFolder
+from worker.unpacker.layout import (
+    ARTIFACTS,
+    BUNDLE_FILE,
+    LEFT_OUT,
+    MANIFEST_FILE,
+    PATCH_FILE,
+    TRANSCRIPT,
+    CollectLimits,
+)
+from worker.unpacker.names import NameRefused, shown, split_name
+from worker.unpacker.tarstream import Corrupt, Kind, Member, TarStream
 
 MAX_REFUSED = 200
 """As many are named; the rest are counted."""
-_SYNC_ONE_BY_ONE = 32
+_SYNC_ONE_BY_ONE = 64
 """Up to so many files each is made durable by itself; with more, one sync of the host is quicker."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NAME_ERRORS = (errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+"""The host's file system has another idea of names than ``names`` has: that file is refused, the rest goes on."""
+_LEFT_OUT_BYTES = 2**20
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class _Enough(Exception):
 
 
 class Unpacker:
-    """Unpacks one stream into ``folder``, which must be empty. ``home`` is the guest's, without its leading slash."""
+    """Unpacks one stream into ``folder``, which must be empty. ``home`` is the guest's, as it is written there."""
 
     def __init__(self, folder: str, limits: CollectLimits, home: str) -> None:
         self._path = folder
@@ -66,44 +81,64 @@ class Unpacker:
         self._home = f"{home.strip('/')}/".encode()
         self._folder = SafeFolder(folder)
         self._result = Unpacked()
+        self._members = 0
         self._bytes = 0
-        # What is skipped counts as well, or a guest could have us read for ever.
-        self._stream_limit = 4 * limits.total_bytes + limits.files * 2048 + 2**26
 
     def run(self, read: Callable[[int], bytes]) -> Unpacked:
-        """Take what can be taken. Never raises on what it reads, only on what the host does."""
-        stream = TarStream(read)
+        """Take what can be taken. Never raises: what the stream or the host did wrong is in the result."""
+        stream = TarStream(read, self._limits.stream_bytes)
         try:
-            for count, member in enumerate(stream.members(), 1):
-                if count > self._limits.files:
-                    raise _Enough(f"over the limit of {self._limits.files} files")
+            for member in stream.members():
                 self._take(member, stream)
         except (Corrupt, _Enough) as error:
             self._result.incomplete = str(error)
         except OSError as error:
-            self._result.disk_full = error.errno in _DISK_FULL
-            self._result.incomplete = error.strerror or type(error).__name__
+            self._failed(error)
         except Exception as error:
             self._result.incomplete = f"the unpacker failed with {type(error).__name__}"
         self._finish()
         return self._result
 
     def _take(self, member: Member, stream: TarStream) -> None:
-        if stream.bytes_read + member.size > self._stream_limit:
-            raise _Enough("far over the limit of bytes")
+        self._members += 1
+        if self._members > self._limits.files:
+            raise _Enough(f"over the limit of {self._limits.files} files")
+        if self._folder.names_bytes > self._limits.names_bytes:
+            raise _Enough("over the limit of all names together")
         try:
-            parts = self._place(member)
-            if member.problem:
-                raise NameRefused(member.problem)
-            if self._folder.names_bytes > self._limits.names_bytes:
-                raise _Enough("over the limit of all names together")
-            if member.kind is Kind.FOLDER:
-                self._folder.make_folder(parts)
-                return
-            self._check_size(member)
-            self._write(member, stream, parts)
+            self._keep(member, stream)
         except NameRefused as error:
             self._result.refuse(member.name, str(error))
+
+    def _keep(self, member: Member, stream: TarStream) -> None:
+        if member.name == LEFT_OUT.encode() and member.kind is Kind.FILE:
+            self._note_left_out(member, stream)
+            return
+        parts = self._place(member)
+        if member.problem:
+            raise NameRefused(member.problem)
+        if member.kind is Kind.FOLDER:
+            self._named(self._folder.make_folder, parts)
+            return
+        self._check_size(member)
+        fd = self._named(self._folder.new_file, parts, executable=member.executable)
+        self._write(member, stream, parts, fd)
+
+    def _named(self, make: Callable[..., _T], *args: object, **options: object) -> _T:
+        try:
+            return make(*args, **options)
+        except OSError as error:
+            if error.errno in _NAME_ERRORS:
+                raise NameRefused(f"the host cannot have it: {error.strerror}") from error
+            raise
+
+    def _note_left_out(self, member: Member, stream: TarStream) -> None:
+        names = bytearray()
+        while (chunk := stream.data()) and len(names) < _LEFT_OUT_BYTES:
+            names += chunk
+        for name in bytes(names).split(b"\0"):
+            if name:
+                self._result.refuse(name, f"over the limit of {self._limits.file_bytes} bytes for one file")
 
     def _place(self, member: Member) -> tuple[str, ...]:
         """Where it goes below the attempt's folder."""
@@ -122,17 +157,14 @@ class Unpacker:
         if self._bytes + member.size > self._limits.total_bytes:
             raise NameRefused(f"{member.size} bytes, over the limit of {self._limits.total_bytes} for all files")
 
-    def _write(self, member: Member, stream: TarStream, parts: tuple[str, ...]) -> None:
+    def _write(self, member: Member, stream: TarStream, parts: tuple[str, ...], fd: int) -> None:
         digest = hashlib.sha256()
-        fd = self._folder.new_file(parts, executable=member.executable)
         whole = False
         try:
             while chunk := stream.data():
                 digest.update(chunk)
                 while chunk:
                     chunk = chunk[os.write(fd, chunk) :]
-            if len(self._result.files) < _SYNC_ONE_BY_ONE:
-                os.fsync(fd)
             whole = True
         finally:
             os.close(fd)
@@ -151,8 +183,11 @@ class Unpacker:
             _write_manifest(self._path, self._result)
             _sync_all(self._path, one_by_one=len(self._result.files) <= _SYNC_ONE_BY_ONE)
         except OSError as error:
-            self._result.disk_full = error.errno in _DISK_FULL
-            self._result.incomplete = error.strerror or type(error).__name__
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self._result.disk_full = error.errno in _DISK_FULL
+        self._result.incomplete = error.strerror or type(error).__name__
 
 
 def _write_manifest(folder: str, result: Unpacked) -> None:
@@ -166,17 +201,20 @@ def _write_manifest(folder: str, result: Unpacked) -> None:
     with open(os.path.join(folder, MANIFEST_FILE), "x", encoding="utf-8") as file:
         json.dump(document, file, ensure_ascii=True, indent=1)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_all(folder: str, *, one_by_one: bool) -> None:
     if not one_by_one:
         os.sync()
         return
-    for path, _, _ in os.walk(folder):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    for path, _, names in os.walk(folder):
+        for name in (*names, "."):
+            _sync(os.path.join(path, name))
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from worker.collect.names import NameRefused, fold
+from worker.unpacker.names import NameRefused, fold
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

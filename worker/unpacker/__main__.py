@@ -1,4 +1,4 @@
-"""The unpacking child (``python -m worker.collect``): one request after the other until its stdin ends.
+"""The unpacking child (``python -m worker.unpacker``): one request after the other until its stdin ends.
 
 It starts nothing, opens no network and holds itself to limits of memory, processor time, file size and descriptors, so
 that a stream that finds a fault in the unpacker ends this process and nothing else.
@@ -14,9 +14,9 @@ import sys
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from worker.collect.frames import FrameReader, frame
-from worker.collect.spec import CollectLimits
-from worker.collect.unpack import Unpacker
+from worker.unpacker.frames import FrameReader, frame
+from worker.unpacker.layout import CollectLimits
+from worker.unpacker.unpack import Unpacker
 
 MEMORY_BYTES = 512 * 2**20
 REQUEST_CPU_SECONDS = 900

@@ -19,7 +19,7 @@ class NameRefused(ValueError):
 
 
 def split_name(raw: bytes, max_depth: int) -> tuple[str, ...]:
-    """The parts of a member's name, checked; a leading ``./`` and a trailing ``/`` are left out.
+    """The parts of a member's name, checked; a trailing ``/`` is left out.
 
     Raises:
         NameRefused: any part of it is not one that we make.
@@ -32,7 +32,7 @@ def split_name(raw: bytes, max_depth: int) -> tuple[str, ...]:
         raise NameRefused("a name that is not UTF-8") from None
     if text.startswith("/"):
         raise NameRefused("an absolute name")
-    parts = tuple(text.removeprefix("./").removesuffix("/").split("/"))
+    parts = tuple(text.removesuffix("/").split("/"))
     if len(parts) > max_depth:
         raise NameRefused(f"over {max_depth} folders deep")
     for part in parts:

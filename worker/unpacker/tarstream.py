@@ -27,6 +27,10 @@ class Truncated(Corrupt):
     """The stream ended in the middle."""
 
 
+class TooLong(Corrupt):
+    """More came than is read of one stream; what was read before stands."""
+
+
 class Kind(Enum):
     """What a member is to us."""
 
@@ -60,14 +64,16 @@ _TYPE_NAMES = {
 class TarStream:
     """Iterates over the members; the data of each must be read or is skipped by the next step.
 
-    ``read(n)`` gives up to n bytes, ``b""`` at the end.
+    ``read(n)`` gives up to n bytes, ``b""`` at the end. Over ``limit_bytes`` nothing is read, whether it was wanted or
+    skipped: a stream without an end has one here.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], limit_bytes: int) -> None:
         self._read = read
+        self._limit_bytes = limit_bytes
         self._left = 0
         self._padding = 0
-        self.bytes_read = 0
+        self._bytes_read = 0
 
     def members(self) -> Iterator[Member]:
         """Every member up to the end of the stream.
@@ -75,6 +81,7 @@ class TarStream:
         Raises:
             Corrupt: from here on it is no tar (a header's sum is wrong).
             Truncated: it ended within a member.
+            TooLong: the limit was reached.
         """
         long_name: bytes | None = None
         pax: dict[bytes, bytes] = {}
@@ -90,7 +97,10 @@ class TarStream:
                 if oversized and kind in b"Lx":
                     problem = "a name record that is too long"
                 continue
-            yield self._member(header, kind, size, long_name, pax, problem)
+            member = self._member(header, kind, size, long_name, pax, problem)
+            if self._bytes_read + member.size > self._limit_bytes:
+                self._count(member.size)  # not read first, only to be told so
+            yield member
             self._skip_rest()
             long_name, pax, problem = None, {}, None
 
@@ -114,10 +124,10 @@ class TarStream:
             size = _decimal(pax[b"size"])
         if any(key.startswith(b"GNU.sparse") for key in pax):
             problem = problem or "a sparse file"
-        if kind in b"0\0" and name.endswith(b"/"):
-            kind = ord("5")  # how tars before POSIX say folder
         self._left = 0 if kind in _NO_DATA else size
         self._padding = -self._left % BLOCK
+        if kind in b"0\0" and name.endswith(b"/"):
+            kind = ord("5")  # how tars before POSIX say folder
         what = Kind.FILE if kind in b"0\0" else Kind.FOLDER if kind == ord("5") else Kind.OTHER
         if what is Kind.OTHER:
             problem = problem or _TYPE_NAMES.get(kind, "of a kind that is not taken")
@@ -136,7 +146,7 @@ class TarStream:
                 if not more:
                     raise Truncated("the stream ended in a header")
                 block += more
-            self.bytes_read += BLOCK
+            self._count(BLOCK)
             if block.count(0) != BLOCK:
                 _check_sum(block)
                 return block
@@ -160,8 +170,13 @@ class TarStream:
         chunk = self._read(limit)
         if not chunk:
             raise Truncated("the stream ended in a file")
-        self.bytes_read += len(chunk)
+        self._count(len(chunk))
         return chunk
+
+    def _count(self, size: int) -> None:
+        self._bytes_read += size
+        if self._bytes_read > self._limit_bytes:
+            raise TooLong(f"over the limit of {self._limit_bytes} bytes to be read")
 
 
 def _header_name(header: bytes) -> bytes:

@@ -1,0 +1,114 @@
+"""A24: a guest's tree full of planted commands. None runs on the host, and none changes the patch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.clones import Clone, cloned, full_repository, sandbox_in, tree_of
+
+pytestmark = pytest.mark.needs("bwrap", "git")
+
+EVIL = "/home/agent/evil"
+"""A program of the agent's that notes that it ran."""
+PLANT = {
+    "fsmonitor": f"git config core.fsmonitor {EVIL}",
+    "hooks": "for h in pre-commit post-checkout post-index-change reference-transaction; do "
+    f"cp {EVIL} .git/hooks/$h; done",
+    "a hooks folder elsewhere": f"mkdir ~/hooks; cp {EVIL} ~/hooks/post-index-change; "
+    "git config core.hooksPath ~/hooks",
+    "textconv": f"git config diff.evil.textconv {EVIL}; echo '* diff=evil' >.git/info/attributes",
+    "an external diff": f"git config diff.external {EVIL}; git config diff.evil.command {EVIL}; "
+    "echo '* diff=evil' >.git/info/attributes",
+    "a clean filter": f"git config filter.evil.clean {EVIL}; git config filter.evil.process {EVIL}; "
+    "git config filter.evil.required true; echo '* filter=evil' >.git/info/attributes",
+    "lfs": f"git config filter.lfs.clean {EVIL}; git config filter.lfs.process {EVIL}; "
+    "git config filter.lfs.required true",
+    "a signing program": f"git config commit.gpgSign true; git config gpg.program {EVIL}; "
+    f"git config gpg.ssh.program {EVIL}",
+    "an include": f"printf '[core]\\n\\tfsmonitor = {EVIL}\\n' >~/more; git config include.path ~/more",
+    "the user's configuration": f"printf '[core]\\n\\tfsmonitor = {EVIL}\\n\\tattributesFile = ~/attributes\\n"
+    f"[filter \"evil\"]\\n\\tclean = {EVIL}\\n' >~/.gitconfig; echo '* filter=evil' >~/attributes; "
+    "mkdir -p ~/.config/git; cp ~/.gitconfig ~/.config/git/config; cp ~/attributes ~/.config/git/attributes",
+    "a work tree elsewhere": "mkdir ~/other; git config core.worktree ~/other",
+    "a pager and an editor": f"git config core.pager {EVIL}; git config core.editor {EVIL}; "
+    f"git config pager.diff {EVIL}",
+    "aliases": f"git config alias.add '!{EVIL}'; git config alias.diff-index '!{EVIL}'",
+    "a bare repository inside": f"git init -q --bare bare; git --git-dir=bare config core.fsmonitor {EVIL}",
+    "a repository inside": f"git init -q inner; git -C inner config core.fsmonitor {EVIL}; echo x >inner/file; "
+    f"git -C inner config filter.evil.clean {EVIL}; echo '* filter=evil' >inner/.gitattributes",
+    "programs on the path": "mkdir -p ~/.local/bin; for p in git tar find sh cp grep awk rm mkdir cat wc; do "
+    f"/bin/cp {EVIL} ~/.local/bin/$p; done",
+    "replaced objects": "new=$(echo lies | git hash-object -w --stdin); git replace $(git rev-parse HEAD:a.txt) $new",
+    "grafts": "git rev-parse HEAD >.git/info/grafts 2>/dev/null",
+    "alternates": "mkdir -p .git/objects/info; echo /etc >.git/objects/info/alternates",
+    "excludes": "echo '*' >.git/info/exclude; git config core.excludesFile /home/agent/all; echo '*' >~/all",
+    "other meanings of files": "git config core.fileMode false; git config core.symlinks false; "
+    "git config core.autocrlf true; "
+    "git config core.ignoreCase true; git config diff.noprefix true; git config core.quotePath false; "
+    "git config diff.mnemonicPrefix true; git config diff.renames copies; git config diff.context 0",
+    "an index of lies": "git update-index --assume-unchanged change.txt run.sh; git update-index --skip-worktree a.txt",
+    "a split index": "git update-index --split-index; git config core.untrackedCache true; "
+    "git update-index --untracked-cache",
+    "a sparse checkout": "git config core.sparseCheckout true; echo /dir >.git/info/sparse-checkout",
+    "unknown extensions": "git config core.repositoryFormatVersion 1; git config extensions.worktreeConfig true; "
+    f"printf '[core]\\n\\tfsmonitor = {EVIL}\\n' >.git/config.worktree; git config extensions.nonsense yes || true",
+}
+WORK = "echo more >>change.txt; chmod +x a.txt; rm -f gone.txt; echo new >new.txt; printf 'x\\r\\n' >crlf-new.txt"
+
+
+@pytest.fixture
+async def clone(tmp_path: Path) -> AsyncIterator[Clone]:
+    async with sandbox_in(tmp_path) as made:
+        yield await cloned(*made, full_repository(tmp_path / "repo"), tmp_path / "attempt-1")
+
+
+@contextmanager
+def host_programs() -> Iterator[set[str]]:
+    """The command lines of everything that this process starts outside the sandbox meanwhile."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        me = psutil.Process()
+        while not over.is_set():
+            for child in me.children():
+                try:
+                    seen.add(" ".join(child.cmdline()))
+                except psutil.Error:
+                    continue
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("plant", PLANT.values(), ids=PLANT)
+async def test_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str) -> None:
+    await clone.sh(f"printf '#!/bin/sh\\necho ran >>/home/agent/ran\\ncat\\n' >{EVIL}; chmod +x {EVIL}")
+    await clone.sh(f"{WORK}; {plant}")
+    await clone.sh("/bin/rm -f ~/ran", cwd="/")
+    taken, collected = await clone.bring_back()
+    assert (taken.patch_missing, taken.left_out, collected.incomplete) == (None, (), None)
+    assert "ran" not in os.listdir(clone.repo.parent.parent)
+    assert clone.applied() == tree_of(clone.repo)
+
+
+async def test_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> None:
+    plant = "; ".join(PLANT[name] for name in ("fsmonitor", "hooks", "textconv", "a clean filter"))
+    await clone.sh(f"printf '#!/bin/sh\\n' >{EVIL}; chmod +x {EVIL}; {WORK}; {plant}; cp -r .git ~/work/planted")
+    with host_programs() as seen:
+        await clone.bring_back()
+    ours = {line for line in seen if "worker.unpacker" not in line and "bwrap" not in line}
+    assert not {line for line in ours if line and "python" not in line.split()[0]}
+    assert any("worker.unpacker" in line for line in seen)

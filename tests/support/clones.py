@@ -1,0 +1,172 @@
+"""A repository with a bit of everything, its clone in a real sandbox, and trees that can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatin_jobs.blobs import Blobs
+from tatin_jobs.home import Home
+from tatin_jobs.localrepo import pack_local_repo
+from tatin_jobs.models import Repo
+from worker.collect import Collected, CollectLimits, CollectSpec, Snapshot, Unpackers, collect, snapshot
+from worker.repository import PreparedRepo, Repositories, clone_into
+from worker.sandboxes.base import GUEST_REPO, Sandbox, SandboxSpec
+from worker.sandboxes.bwrap.provider import BwrapProvider
+
+HOME_ID = "0a1b2c3d"
+IDENTITY = {
+    **{f"GIT_{who}_{what}": f"{who}@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+}
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+Tree = dict[bytes, tuple[str, str]]
+
+
+def git(folder: Path, *args: str, **environ: str) -> str:
+    """Run git in ``folder`` and return what it printed; the test fails when git does."""
+    env = {"PATH": os.environ["PATH"], **IDENTITY, **environ}
+    done = subprocess.run(["git", "-C", str(folder), *args], env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout.decode(errors="replace").strip()
+
+
+def commit(folder: Path, message: str = "change") -> str:
+    """Commit all there is; returns the commit."""
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", f"--message={message}")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def small_repository(folder: Path) -> Path:
+    """One file, one commit, branch ``main``."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    (folder / "a.txt").write_text("one\n")
+    commit(folder, "first")
+    return folder
+
+
+def full_repository(folder: Path) -> Path:
+    """Two commits of files of every kind that git knows."""
+    small_repository(folder)
+    (folder / "change.txt").write_text("".join(f"line {number}\n" for number in range(40)))
+    (folder / "old name.txt").write_text("".join(f"row {number}\n" for number in range(40)))
+    (folder / "gone.txt").write_text("to be deleted\n")
+    (folder / "binary.dat").write_bytes(bytes(range(256)) * 8)
+    (folder / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "link").symlink_to("a.txt")
+    (folder / "dir/deeper").mkdir(parents=True)
+    (folder / "dir/deeper/file.txt").write_text("deep\n")
+    (folder / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
+    (folder / "windows.bat").write_bytes(b"one\r\ntwo\r\n")
+    (folder / "empty").write_bytes(b"")
+    (folder / "no newline").write_bytes(b"no newline at the end")
+    (folder / "odd \t\n name \u00fc").write_text("odd\n")
+    (folder / ".gitignore").write_text("ignored/\n*.log\n")
+    (folder / ".gitattributes").write_text("*.bat text eol=crlf\n*.lfs filter=lfs diff=lfs merge=lfs -text\n")
+    (folder / "big.lfs").write_text(LFS_POINTER)
+    (folder / ".gitmodules").write_text('[submodule "sub"]\n\tpath = sub\n\turl = https://example.invalid/sub.git\n')
+    git(folder, "add", "--all")
+    git(folder, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+    (folder / "sub").mkdir()
+    git(folder, "commit", "--quiet", "--message=second")
+    return folder
+
+
+def tree_of(folder: Path) -> Tree:
+    """Path -> (kind and mode as git keeps them, digest) of all but ``.git`` and empty folders."""
+    found: Tree = {}
+    for path, folders, files in os.walk(os.fsencode(folder)):
+        folders[:] = [name for name in folders if name != b".git"]
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(path, name)))):
+            if name == b".git":
+                continue
+            full = os.path.join(path, name)
+            mode = os.lstat(full).st_mode
+            if stat.S_ISLNK(mode):
+                kind, data = "link", os.readlink(full)
+            else:
+                kind, data = ("755" if mode & 0o100 else "644"), Path(os.fsdecode(full)).read_bytes()
+            found[os.path.relpath(full, os.fsencode(folder))] = (kind, hashlib.sha256(data).hexdigest())
+    return found
+
+
+@dataclass
+class Clone:
+    """``source`` cloned into a sandbox. ``repo`` is where the host sees the clone: for the test to look at only."""
+
+    sandbox: Sandbox
+    source: Path
+    prepared: PreparedRepo
+    folder: Path
+    repo: Path
+
+    async def sh(self, line: str, cwd: str = GUEST_REPO) -> str:
+        """What the agent does; the test fails when it does."""
+        done = await self.sandbox.run(["bash", "-euc", line], cwd=cwd, env=IDENTITY)
+        assert done.exit_status == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode(errors="replace")
+
+    def spec(self, **changes: object) -> CollectSpec:
+        values = {"base_commit": self.prepared.commit, "base_tar": self.prepared.tar, **changes}
+        return CollectSpec(**values)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+
+    async def bring_back(
+        self, limits: CollectLimits | None = None, unpackers: Unpackers | None = None, **changes: object
+    ) -> tuple[Snapshot, Collected]:
+        """Snapshot and collect into ``folder``, with every process of the guest dead."""
+        await self.sandbox.kill_all()
+        spec = self.spec(**changes)
+        taken = await snapshot(self.sandbox, spec, limits)
+        return taken, await collect(self.sandbox, spec, self.folder, limits, unpackers=unpackers)
+
+    def fresh_clone(self) -> Path:
+        """A clone of the source at the same commit, made on the host as a user would."""
+        target = self.folder / "fresh"
+        git(self.folder, "clone", "--quiet", str(self.source), str(target))
+        git(target, "checkout", "--quiet", self.prepared.commit)
+        return target
+
+    def applied(self) -> Tree:
+        """The tree of a fresh clone after ``git apply`` of the patch that came back."""
+        target = self.fresh_clone()
+        if (self.folder / "changes.patch").stat().st_size:
+            git(target, "apply", str(self.folder / "changes.patch"))
+        return tree_of(target)
+
+
+@asynccontextmanager
+async def sandbox_in(folder: Path) -> AsyncIterator[tuple[Sandbox, Home]]:
+    """A bwrap sandbox of a home of its own."""
+    home = Home(folder / "home")
+    home.prepare()
+    provider = BwrapProvider(home, HOME_ID)
+    spec = SandboxSpec(name=f"tatin-{HOME_ID}-clone-1", cpus=1, memory_mib=1024, disk_mib=1000)
+    sandbox = await provider.create(spec)
+    try:
+        yield sandbox, home
+    finally:
+        await provider.destroy(sandbox.name)
+
+
+async def cloned(sandbox: Sandbox, home: Home, source: Path, folder: Path, depth: int | None = None) -> Clone:
+    """``source`` cloned into ``sandbox``, in place of what was there before; results go to ``folder``."""
+    await sandbox.kill_all()
+    line = "for d; do chmod -R u+rwx $d; find $d -mindepth 1 -delete; done; mkdir -p /home/agent/work"
+    await sandbox.run(["sh", "-c", line, "sh", "/home/agent", "/run/tatin"])
+    packed = pack_local_repo(source, None, Blobs(home.blobs), depth=depth)
+    prepared = await Repositories(home).prepare(Repo(blob=packed.blob, commit=packed.commit), ref_commit=None)
+    await clone_into(sandbox, prepared)
+    return Clone(sandbox, source, prepared, folder, home.sandboxes / sandbox.name / "home" / "work" / "repo")
