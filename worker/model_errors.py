@@ -1,4 +1,4 @@
-"""Whose fault it is when a model's provider answers with an error: one table, for the model route and for the agents."""
+"""Whose fault it is when a model's provider answers with an error: one table, for the model route and the agents."""
 
 from __future__ import annotations
 
@@ -11,4 +11,6 @@ def status_reason(status: int) -> Reason:
         return Reason.AUTH
     if status in (402, 429):
         return Reason.QUOTA
+    if status in (400, 413, 422):
+        return Reason.AGENT  # what it asked for is wrong (a context that is too long); asking again changes nothing
     return Reason.PROVIDER

@@ -16,7 +16,7 @@ from tatin_jobs.data import provision_folder
 from tatin_jobs.errors import AttemptError
 
 
-def render(name: str, **values: Any) -> bytes:
+def render(name: str, /, **values: Any) -> bytes:
     """The template ``name`` of ``provision/`` with these values, as the bytes of a file.
 
     Raises:

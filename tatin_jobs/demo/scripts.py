@@ -36,13 +36,15 @@ _WRITE_TOUR = r"""
 {
   echo "# A tour of this repository"
   echo
-  echo "$(git rev-list --count HEAD) commits, $(git ls-files | wc -l | tr -d ' ') files. The folders:"
+  echo "Commits: $(git rev-list --count HEAD). The newest: $(git log -1 --format=%s)"
   echo
-  git ls-files | cut -s -d/ -f1 | sort -u | while IFS= read -r folder; do
-    files=$(git ls-files -- "$folder" | wc -l | tr -d ' ')
+  echo "| folder | files | lines | last changed |"
+  echo "| --- | ---: | ---: | --- |"
+  git -c core.quotePath=false ls-files | cut -s -d/ -f1 | sort -u | while IFS= read -r folder; do
+    files=$(git ls-files -z -- "$folder" | tr -cd '\0' | wc -c | tr -d ' ')
     lines=$(git ls-files -z -- "$folder" | xargs -0 cat -- | wc -l | tr -d ' ')
     newest=$(git log -1 --format=%cs -- "$folder")
-    printf -- '- `%s/`: %s files, %s lines, last changed %s\n' "$folder" "$files" "$lines" "$newest"
+    printf '| `%s/` | %s | %s | %s |\n' "$folder" "$files" "$lines" "$newest"
   done
 } > TOUR.md
 """.strip()

@@ -43,7 +43,7 @@ async def provider(handler: Handler) -> AsyncIterator[Provider]:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        told.requests.append((request.method, request.raw_path, headers, await request.read()))
+        told.requests.append((request.method, request.raw_path, headers, await request.content.read()))
         return await handler(request)
 
     server = web.Server(handle, handler_cancellation=True, access_log=None)

@@ -16,6 +16,10 @@ from tatin_jobs.states import Outcome, Reason
 
 EventKind = Literal["message", "reasoning", "tool_call", "tool_result", "usage", "error", "retry", "final"]
 
+NO_PROXY: Mapping[str, str] = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+"""For the agent's environment, unless the job sets its own: clients honour a proxy even for loopback, and the model
+route is not behind one."""
+
 
 @dataclass(frozen=True)
 class AgentEvent:

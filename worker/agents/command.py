@@ -17,7 +17,16 @@ from typing import ClassVar
 from tatin_jobs.errors import AttemptError
 from tatin_jobs.models import JobSpec
 from tatin_jobs.states import Outcome, Reason
-from worker.agents.base import AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
+from worker.agents.base import (
+    NO_PROXY,
+    AgentAdapter,
+    AgentEvent,
+    AgentPlan,
+    AgentReader,
+    AgentTask,
+    ModelRoute,
+    Verdict,
+)
 from worker.agents.text import exit_text, last_line
 
 TAIL_BYTES = 4096
@@ -57,7 +66,8 @@ class CommandAdapter(AgentAdapter):
     def plan(self, task: AgentTask) -> AgentPlan:
         env = {"TATIN_PROMPT_FILE": task.prompt_path}
         if task.route:
-            env |= route_environment(task.route)
+            own = {name: value for name, value in NO_PROXY.items() if name not in task.spec.env}
+            env |= own | route_environment(task.route)
         return AgentPlan(argv=_argv(task.spec), env=env, stdin_path=task.prompt_path)
 
     def reader(self) -> AgentReader:
@@ -70,9 +80,6 @@ def route_environment(route: ModelRoute) -> dict[str, str]:
         "TATIN_MODEL": route.model,
         "TATIN_MODEL_BASE_URL": route.base_url,
         "TATIN_MODEL_TOKEN": route.token,
-        # Clients honour a proxy even for loopback; the route is not behind one.
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
     }
     if route.api == "anthropic":
         return env | {"ANTHROPIC_BASE_URL": route.base_url, "ANTHROPIC_API_KEY": route.token}

@@ -8,22 +8,24 @@ What it hides, and how it is told here (all seen with 1.18.33):
 - retries are silent (5, about 65 s), so an error event is its last word on a call.
 
 The project's own OpenCode configuration (``opencode.json``, ``.opencode/``) is left out: OpenCode rewrites that folder
-and puts packages into it, which would be in every patch, and plugins there would make two runs differ. ``AGENTS.md``
-and ``CLAUDE.md`` are read all the same. A job that wants its project's configuration sets
-``env: {OPENCODE_DISABLE_PROJECT_CONFIG: "0"}``.
+and puts packages into it, which would be in every patch. ``AGENTS.md`` and ``CLAUDE.md`` are read all the same. A job
+that wants its project's configuration sets ``env: {OPENCODE_DISABLE_PROJECT_CONFIG: "0"}``. (Plugins in
+``.opencode/plugin`` run in either case: 1.18.33 has a second loader for them that knows no switch.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from tatin_jobs.errors import AttemptError
 from tatin_jobs.states import Outcome, Reason
-from worker.agents.base import AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, Verdict
+from tatin_jobs.terminal import clean_line
+from worker.agents.base import NO_PROXY, AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, Verdict
 from worker.agents.lines import JsonLines
-from worker.agents.text import FINAL_CHARACTERS, LINE_CHARACTERS, clean, clip, exit_text, last_line
+from worker.agents.text import FINAL_CHARACTERS, LINE_CHARACTERS, clip, exit_text, last_line, unicode
 from worker.model_errors import status_reason
 from worker.provision import render
 
@@ -33,14 +35,14 @@ TRANSCRIPT_FILES = ("opencode.db", "opencode.db-wal", "opencode.db-shm")
 """OpenCode's session store: one SQLite database, which needs its log beside it when OpenCode was killed."""
 PACKAGES: Mapping[str, str] = {"openai": "@ai-sdk/openai-compatible", "anthropic": "@ai-sdk/anthropic"}
 """Dialect -> the client inside the OpenCode binary that speaks it; no network is needed for either."""
+PATIENCE_SECONDS = 600
+"""How much longer than the job's ``idle_timeout`` OpenCode itself waits for its model."""
 SWITCHES: Mapping[str, str] = {
     "OPENCODE_DISABLE_MODELS_FETCH": "1",
     "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
     "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
-    # OpenCode honours a proxy even for loopback; the route is not behind one.
-    "NO_PROXY": "127.0.0.1,localhost",
-    "no_proxy": "127.0.0.1,localhost",
+    **NO_PROXY,
 }
 """Set unless the job's own ``env`` has the name."""
 
@@ -65,8 +67,9 @@ class OpenCodeAdapter(AgentAdapter):
             base_url=route.base_url,
             token_variable=TOKEN_VARIABLE,
             instructions=_instructions(task),
-            # One knob for silence: the job's idle_timeout. OpenCode must not give up a slow model before it.
-            wait_ms=task.spec.idle_timeout_seconds * 1000,
+            # One knob for silence: the job's idle_timeout. OpenCode must not give up a slow model before it, for it
+            # would ask again, which is a sign of life, six times over.
+            wait_ms=(task.spec.idle_timeout_seconds + PATIENCE_SECONDS) * 1000,
         )
         model = f"tatin/{route.model}"
         return AgentPlan(
@@ -122,7 +125,7 @@ class OpenCodeReader(AgentReader):
         if not self._steps:
             return _Failure(Reason.AGENT, "OpenCode exited with 0 but did nothing" + (f": {seen}" if seen else "."))
         if self._reason != "stop":
-            return _Failure(Reason.AGENT, _unfinished(self._reason, clean(stderr_tail.decode("utf-8", "replace"))))
+            return _Failure(Reason.AGENT, _unfinished(self._reason, stderr_tail.decode("utf-8", "replace")))
         if not self._step_text.strip():
             return _Failure(Reason.AGENT, "OpenCode exited with 0 but gave no final answer.")
         return None
@@ -132,16 +135,16 @@ class OpenCodeReader(AgentReader):
         match line.get("type"):
             case "step_start":
                 self._reason, self._step_text = None, ""
-            case "text" if text := _text(part.get("text")):
+            case "text" if text := unicode(part.get("text")):
                 self._step_text = self._last_text = text[-FINAL_CHARACTERS:]
                 yield AgentEvent("message", clip(text))
-            case "reasoning" if text := _text(part.get("text")):
+            case "reasoning" if text := unicode(part.get("text")):
                 yield AgentEvent("reasoning", clip(text))
             case "tool_use":
                 yield from _tool_events(part)
             case "step_finish":
                 self._steps += 1
-                self._reason = clip(_text(part.get("reason")), 40)
+                self._reason = clip(unicode(part.get("reason")), 40)
                 self._error = None
                 yield AgentEvent("usage", "", _usage(part))
             case "error":
@@ -160,20 +163,27 @@ class _Failure:
 def _tool_events(part: Mapping[str, Any]) -> Iterator[AgentEvent]:
     """OpenCode tells of a tool when it has ended: its call and its result come together."""
     state = _mapping(part.get("state"))
-    name, call_id = clip(_text(part.get("tool")), 100), clip(_text(part.get("callID")), 100)
+    name, call_id = clip(unicode(part.get("tool")), 100), clip(unicode(part.get("callID")), 100)
     tool = {"name": name, "id": call_id}
     failed = state.get("status") == "error"
     yield AgentEvent("tool_call", clip(_call_text(_mapping(state.get("input")))), tool)
-    result = _text(state.get("error") if failed else state.get("output"))
+    result = unicode(state.get("error") if failed else state.get("output"))
     yield AgentEvent("tool_result", clip(result), {**tool, "failed": failed})
 
 
 def _call_text(arguments: Mapping[str, Any]) -> str:
     """What a person wants to see of a call: the command, else the path, else the names and values."""
     for name in ("command", "filePath", "path", "pattern", "url"):
-        if isinstance(value := arguments.get(name), str):
+        if value := unicode(arguments.get(name)):
             return value
-    return ", ".join(f"{name}={clip(str(value), 100)}" for name, value in list(arguments.items())[:10])
+    return ", ".join(f"{unicode(name)}={clip(_shown(value), 100)}" for name, value in islice(arguments.items(), 10))
+
+
+def _shown(value: Any) -> str:
+    """A single value as it is; of a list or an object only that it is one, for it may be nested without end."""
+    if isinstance(value, (dict, list)):
+        return "{…}" if isinstance(value, dict) else "[…]"
+    return unicode(value) if isinstance(value, str) else str(value)
 
 
 def _usage(part: Mapping[str, Any]) -> dict[str, float]:
@@ -199,8 +209,8 @@ def _usage(part: Mapping[str, Any]) -> dict[str, float]:
 
 def _read_error(error: Mapping[str, Any]) -> tuple[_Failure, int | None]:
     data = _mapping(error.get("data"))
-    name = clip(clean(_text(error.get("name"))), 60) or "error"
-    message = clip(" ".join(clean(_text(data.get("message"))).split()), LINE_CHARACTERS)
+    name = clean_line(unicode(error.get("name")), 60) or "error"
+    message = clean_line(unicode(data.get("message")), LINE_CHARACTERS)
     status = data.get("statusCode")
     status = status if isinstance(status, int) and 100 <= status <= 999 else None
     said = f"{name}{f' {status}' if status else ''}{f': {message}' if message else ''}"
@@ -220,10 +230,10 @@ def _reason(name: str, status: int | None, message: str) -> Reason:
 def _unfinished(reason: str | None, stderr: str) -> str:
     if "auto-rejecting" in stderr:
         line = next(line for line in stderr.splitlines() if "auto-rejecting" in line)
-        return f"OpenCode stopped because it refused itself a permission: {clip(line.strip(), LINE_CHARACTERS)}"
+        return f"OpenCode stopped because it refused itself a permission: {clean_line(line, LINE_CHARACTERS)}"
     if reason == "length":
         return "OpenCode stopped because the model reached its output limit."
-    ended = f"its last step ended with '{clean(reason)}'" if reason else "its last step never ended"
+    ended = f"its last step ended with '{clean_line(reason)}'" if reason else "its last step never ended"
     return f"OpenCode exited with 0 but was not done: {ended}."
 
 
@@ -237,7 +247,3 @@ def _instructions(task: AgentTask) -> list[str]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -1,15 +1,19 @@
-"""What an agent printed, made fit for a sentence or an event. It is hostile: controls are cut, lengths bounded."""
+"""What an agent printed, made fit for a sentence or an event. It is hostile: cleaned, and bounded in length."""
 
 from __future__ import annotations
 
-import re
 import signal
+
+from tatin_jobs.terminal import clean_line
 
 EVENT_CHARACTERS = 4096
 FINAL_CHARACTERS = 64 * 1024
 LINE_CHARACTERS = 300
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,16}[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?|[@-Z\\^_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def unicode(value: object) -> str:
+    """``value`` if it is a string, else empty; without the half characters that JSON can hold and UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def clip(text: str, limit: int = EVENT_CHARACTERS) -> str:
@@ -17,17 +21,10 @@ def clip(text: str, limit: int = EVENT_CHARACTERS) -> str:
     return text if len(text) <= limit else text[: limit - 2] + " …"
 
 
-def clean(text: str) -> str:
-    """Without terminal escapes, controls (but tab and newline) and marks that turn the direction of writing."""
-    return _CONTROL.sub("", _ESCAPE.sub("", text))
-
-
 def last_line(data: bytes) -> str:
     """The last line that says anything, cleaned and shortened; empty when none does."""
-    for line in reversed(clean(data.decode("utf-8", "replace")).splitlines()):
-        if stripped := line.strip():
-            return clip(stripped, LINE_CHARACTERS)
-    return ""
+    lines = (clean_line(line, LINE_CHARACTERS) for line in reversed(data.decode("utf-8", "replace").splitlines()))
+    return next(filter(None, lines), "")
 
 
 def exit_text(exit_status: int) -> str:

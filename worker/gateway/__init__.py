@@ -1,6 +1,7 @@
 """What the guest may reach through its worker. So far that is its model and nothing else (``model_route``)."""
 
-from worker.gateway.model_route import GatewayLimits, ModelGateway
+from worker.gateway.limits import GatewayLimits
+from worker.gateway.model_route import ModelGateway
 from worker.gateway.providers import PRESETS, select_provider
 from worker.gateway.usage import RouteUsage
 

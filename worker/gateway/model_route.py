@@ -1,8 +1,8 @@
 """The model route: an HTTP reverse proxy on the host, by which one attempt's guest reaches its one model provider.
 
 The guest speaks plain HTTP with a token that is worth nothing elsewhere; here the token becomes the provider's key.
-Bodies stream through in both directions as they come, and are not changed. What may cross is in ``rules``, what is
-counted in ``usage``. A guest is hostile: every size, number and wait has a limit.
+What may cross is in ``rules``; requests are read whole, because what they ask for decides whether they cross, and
+answers stream through as they come (``answers``). What is counted is in ``usage``.
 """
 
 from __future__ import annotations
@@ -10,139 +10,71 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
 
-from tatin_jobs.errors import AttemptError, BadInput
 from tatin_jobs.models import Model
 from tatin_jobs.settings import ModelProvider
-from tatin_jobs.states import Reason
 from worker.gateway import rules
-from worker.gateway.providers import api_root
-from worker.gateway.usage import UNREACHABLE, AnswerReader, RouteUsage
+from worker.gateway.answers import Answers, GuestGone, own_answer
+from worker.gateway.limits import DEFAULT_LIMITS, GatewayLimits
+from worker.gateway.upstream import Upstream
+from worker.gateway.usage import CallFailed, RouteUsage
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class GatewayLimits:
-    """Limits of one route. Waits are long because a model on a CPU may take minutes to read a long prompt; the job's
-    ``idle_timeout`` and ``timeout`` end an attempt earlier."""
+class _Refused(Exception):
+    """A request that is not passed on."""
 
-    parallel_calls: int = 8
-    """Further calls wait for one to end."""
-    connections: int = 64
-    """Further connections are closed at once."""
-    request_bytes: int = 64 * 2**20
-    response_bytes: int = 256 * 2**20
-    error_bytes: int = 64 * 2**10
-    """Of the body of an answer over 399."""
-    connect_seconds: float = 15
-    header_seconds: float = 900
-    silence_seconds: float = 900
-    """Between two pieces of an answer."""
-
-
-class _TooLarge(Exception):
-    """A body passed its limit."""
-
-
-class _Unfinished(Exception):
-    """A stream stopped, as if all were well, before its end mark. Agents take that for an answer, or never stop."""
-
-
-class _GuestGone(Exception):
-    """The guest closed its connection before it had all of its answer."""
-
-
-class _Upload:
-    """The body of one request on its way; tells afterwards whether it was the guest that broke it.
-
-    (The client library gives every error in here the same wrapping as one of the provider's.)
-    """
-
-    def __init__(self, request: web.BaseRequest, limit_bytes: int, usage: RouteUsage) -> None:
-        self._request = request
-        self._limit_bytes = limit_bytes
-        self._usage = usage
-        self._size = 0
-        self.too_large = False
-        self.broken = False
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes, counted, up to its limit."""
-        try:
-            async for piece in self._request.content.iter_any():
-                self._usage.request_bytes += len(piece)
-                self._size += len(piece)
-                self._check_size()
-                yield piece
-        except Exception:
-            self.broken = True
-            raise
-
-    def _check_size(self) -> None:
-        if self._size > self._limit_bytes:
-            self.too_large = True
-            raise _TooLarge
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
 class ModelGateway:
     """One attempt's route to ``provider``; open while its context is, or until ``close``.
 
     ``protocol`` is what ``Sandbox.serve`` calls for each connection, as ``loop.create_server`` would. ``usage`` is kept
-    up to date while it runs and stays readable afterwards. The key is read when the route opens and is kept in memory
-    only: never logged, and cut out of the bodies of errors.
+    up to date while it runs and stays readable afterwards. Only ``model`` may be asked for, and only with ``token``.
 
-    Raises (on entering):
-        AttemptError: reason auth when the provider's key cannot be had, provider when its address cannot be used.
+    Raises:
+        AttemptError: reason provider (when made), the provider's address cannot be used; reason auth (on entering),
+            its key cannot be had.
     """
 
     def __init__(
-        self, provider: ModelProvider, model: Model, token: str, *, limits: GatewayLimits = GatewayLimits()
+        self, provider: ModelProvider, model: Model, token: str, *, limits: GatewayLimits = DEFAULT_LIMITS
     ) -> None:
         if not token:
             raise ValueError("a model route needs a token")
-        self._provider = provider
+        self.usage = RouteUsage()
+        self._api = provider.api
         self._model = model
         self._token = token
         self._limits = limits
-        self._root = api_root(provider)
-        self._key: str | None = None
-        self._open = False
+        self._upstream = Upstream(provider, limits)
+        self._answers = Answers(self._upstream, self.usage, limits)
         self._server: web.Server | None = None
-        self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(limits.parallel_calls)
-        self.usage = RouteUsage()
+        self._held_bytes = 0
+        """Bodies of requests that are in memory."""
 
     async def __aenter__(self) -> Self:
-        try:
-            self._key = await asyncio.to_thread(self._provider.key)
-        except BadInput as error:
-            raise AttemptError(error.what, seen=error.seen, try_=error.try_, reason=Reason.AUTH) from error
-        self._session = aiohttp.ClientSession(
-            trust_env=False,  # the host's proxy settings and ~/.netrc are not the job's
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=self._limits.parallel_calls),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
-            ),
-        )
+        await self._upstream.open()
         self._server = web.Server(
-            self._answer,
-            handler_cancellation=True,
+            self._handle,
+            handler_cancellation=True,  # a guest that goes ends its call to the provider
             access_log=None,
+            logger=_silent_logger(),
             keepalive_timeout=120,
             tcp_keepalive=False,
             auto_decompress=False,
         )
-        self._open = True
         return self
 
     async def __aexit__(
@@ -152,14 +84,10 @@ class ModelGateway:
 
     async def close(self) -> None:
         """Kill the token, end every call and connection. Safe to call twice."""
-        self._open = False
         server, self._server = self._server, None
-        session, self._session = self._session, None
         if server:
             await server.shutdown(timeout=0.1)
-        if session:
-            await session.close()
-        self._key = None
+        await self._upstream.close()
 
     def protocol(self) -> asyncio.BaseProtocol:
         """A protocol for one new connection of the guest."""
@@ -167,175 +95,72 @@ class ModelGateway:
             return _Refuse()
         return self._server()
 
-    # One call
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except _Refused as refused:
+            self.usage.refused += 1
+            return own_answer(refused.status, refused.message)
+        except CallFailed as failed:
+            self.usage.failed(failed.kind, failed.message)
+            self.usage.last_status = failed.status
+            return own_answer(failed.status, failed.message)
+        except Exception:
+            log.exception("action=model_call failed: a fault in the model route")
+            return own_answer(500, "A fault in Tatin's model route; the worker's log has it.")
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not self._open or not rules.bears(request.headers, self._token):
-            return self._refuse(401, "This address wants the token of a running attempt.")
+        if self._server is None or not rules.bears(request.headers, self._token):
+            raise _Refused(401, "This address wants the token of a running attempt.")
         target = request.raw_path
         if target == "/" and request.method in ("GET", "HEAD"):
             return web.json_response({"service": "tatin model route"})
-        allowed = rules.allowed_path(self._provider.api, request.method, target)
+        allowed = rules.allowed_target(self._api, request.method, target)
         if allowed is None:
-            return self._refuse(404, f"The model route passes on only: {_listed(self._provider.api)}.")
-        if (request.content_length or 0) > self._limits.request_bytes:
-            return self._refuse(413, f"A request may have {self._limits.request_bytes} bytes at most.")
+            listed = ", ".join(f"{method} {path}" for method, path in sorted(rules.PATHS[self._api]))
+            raise _Refused(404, f"The model route passes on only: {listed}.")
         if request.headers.get("Content-Encoding", "identity") != "identity":
-            return self._refuse(415, "Compressed requests are not passed on.")
+            raise _Refused(415, "Compressed requests are not passed on.")
         self.usage.last_activity = time.monotonic()
         async with self._slots:
-            return await self._pass_on(request, *allowed)
+            return await self._pass_on(request, allowed)
 
-    async def _pass_on(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
-        self.usage.calls += 1
-        self.usage.last_activity = time.monotonic()
-        url = URL(f"{self._root}{path}" + (f"?{query}" if query else ""), encoded=True)
-        upload = _Upload(request, self._limits.request_bytes, self.usage)
+    async def _pass_on(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
+        body = bytearray()
         try:
-            upstream = await self._call(request, url, upload)
-        except TimeoutError:
-            return self._failed("timeout", 504, f"The model provider at {self._where} did not answer in time.")
-        except (aiohttp.ClientError, OSError, _TooLarge) as error:
-            if upload.too_large:
-                return self._refuse(413, f"A request may have {self._limits.request_bytes} bytes at most.")
-            if upload.broken:
-                return self._refuse(400, "The request broke off.")
-            why = self._clean(_why(error))
-            return self._failed(UNREACHABLE, 502, f"The model provider at {self._where} cannot be reached: {why}.")
-        try:
-            self.usage.last_status = upstream.status
-            self.usage.last_activity = time.monotonic()
-            if 300 <= upstream.status < 400:
-                return self._redirected(upstream)
-            if upstream.status >= 400:
-                return await self._pass_error(upstream)
-            return await self._pass_answer(request, upstream)
+            await self._read_body(request, body)
+            if request.method == "POST" and (complaint := rules.body_complaint(bytes(body), self._model.name)):
+                raise _Refused(400, complaint)
+            return await self._call(request, target, bytes(body))
         finally:
-            upstream.close()
+            self._held_bytes -= len(body)
 
-    async def _call(self, request: web.BaseRequest, url: URL, upload: _Upload) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise aiohttp.ClientConnectionError("the route is closed")
-        headers = rules.request_headers(request.headers, self._provider.api, self._key)
-        if request.content_length is not None:
-            # The same length again, so that a server which knows no chunked requests gets none.
-            headers["Content-Length"] = str(request.content_length)
-        async with asyncio.timeout(self._limits.header_seconds):
-            return await self._session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=upload.pieces() if request.can_read_body else None,
-                allow_redirects=False,
-            )
-
-    async def _pass_answer(self, request: web.BaseRequest, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        """Pass on a good answer, from its first byte: agents go round for ever on an empty one or on a web page."""
-        if upstream.content_type == "text/html":
-            message = f"The model provider at {self._where} answered with a web page; is its base_url right?"
-            return self._failed("html", 502, message)
-        pieces = self._pieces(upstream)
+    async def _read_body(self, request: web.BaseRequest, body: bytearray) -> None:
         try:
-            first = await anext(pieces, b"")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            kind, why = _broken(error)
-            return self._failed(kind, 502, f"An answer of the model provider at {self._where} {why}.")
-        if not first:
-            return self._failed("empty", 502, f"The model provider at {self._where} answered with nothing.")
-        return await self._stream(request, upstream, first, pieces)
-
-    async def _stream(
-        self,
-        request: web.BaseRequest,
-        upstream: aiohttp.ClientResponse,
-        first: bytes,
-        rest: AsyncIterator[bytes],
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(status=upstream.status, headers=rules.response_headers(upstream.headers))
-        await response.prepare(request)
-        reader = AnswerReader(upstream.content_type)
-        try:
-            reader.feed(first)
-            await _to_guest(response, first)
-            async for piece in rest:
-                reader.feed(piece)
-                await _to_guest(response, piece)
-            reader.end()
-            _check_finished(reader)
-            await _to_guest(response, None)
-            self.usage.went_well()
-        except _GuestGone:
-            pass  # its own affair; leaving ends the call to the provider
-        except (aiohttp.ClientError, TimeoutError, _TooLarge, _Unfinished) as error:
-            # The status has gone out already, so the guest is told by a connection that breaks in the middle.
-            kind, why = _broken(error)
-            self._count(kind, f"An answer of the model provider at {self._where} {why}.")
-            if request.transport:
-                request.transport.abort()
-        finally:
-            self.usage.add_tokens(reader.input_tokens, reader.output_tokens)
-        return response
-
-    async def _pieces(self, upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The answer as it comes, counted, up to its limit."""
-        size = 0
-        async for piece in upstream.content.iter_any():
-            self.usage.last_activity = time.monotonic()
-            self.usage.response_bytes += len(piece)
-            size += len(piece)
-            if size > self._limits.response_bytes:
-                raise _TooLarge
-            yield piece
-
-    async def _pass_error(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        """Pass on an answer over 399, bounded, and without the key that it may quote."""
-        status = upstream.status
-        try:
-            body = await upstream.content.read(self._limits.error_bytes)
-            while len(body) < self._limits.error_bytes:
-                if not (piece := await upstream.content.read(self._limits.error_bytes - len(body))):
-                    break
+            async for piece in request.content.iter_any():
                 body += piece
-        except (aiohttp.ClientError, TimeoutError):
-            body = b""
-        self.usage.response_bytes += len(body)
-        text = self._clean(body.decode("utf-8", "replace"))
-        self._count(str(status), f"The model provider at {self._where} answered {status}.")
-        return web.Response(status=status, body=text.encode(), headers=rules.response_headers(upstream.headers))
+                self._held_bytes += len(piece)
+                if self._held_bytes > self._limits.request_bytes:
+                    raise _Refused(413, f"Requests may have {self._limits.request_bytes} bytes together.")
+        except (aiohttp.ClientError, web.RequestPayloadError, OSError) as error:
+            raise _Refused(400, "The request broke off.") from error
 
-    def _redirected(self, upstream: aiohttp.ClientResponse) -> web.Response:
-        """Redirects are not followed: the key would go to whoever is named there."""
+    async def _call(self, request: web.BaseRequest, target: str, body: bytes) -> web.StreamResponse:
+        self.usage.calls += 1
+        self.usage.request_bytes += len(body)
+        self.usage.last_activity = time.monotonic()
         try:
-            target = str(URL(upstream.headers.get("Location", "")).origin())
-        except ValueError:
-            target = "somewhere on the same server"
-        message = (
-            f"The model provider at {self._where} answered {upstream.status}, a redirect to {self._clean(target)},"
-            " which is not followed. If that is right, make it the base_url in the worker's settings."
-        )
-        return self._failed("redirect", 502, message)
-
-    # Answers of our own
-
-    def _refuse(self, status: int, message: str) -> web.Response:
-        self.usage.refused += 1
-        return _own_answer(status, message)
-
-    def _failed(self, kind: str, status: int, message: str) -> web.Response:
-        self._count(kind, message)
-        self.usage.last_status = status
-        return _own_answer(status, message)
-
-    def _count(self, kind: str, message: str) -> None:
-        self.usage.failed(kind, message)
-        log.info("action=model_call model=%s failed=%s", self._model.name, kind)
-
-    @property
-    def _where(self) -> str:
-        return str(self._root.origin())
-
-    def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+            answer = await self._upstream.call(request.method, target, request.headers, body)
+            try:
+                return await self._answers.pass_on(request, answer)
+            finally:
+                answer.close()
+        except GuestGone:
+            self.usage.given_up()
+            return web.Response()  # nobody is there to read it
+        except asyncio.CancelledError:
+            self.usage.given_up()
+            raise
 
 
 class _Refuse(asyncio.Protocol):
@@ -345,38 +170,8 @@ class _Refuse(asyncio.Protocol):
         transport.close()
 
 
-async def _to_guest(response: web.StreamResponse, piece: bytes | None) -> None:
-    """Write a piece, or with None the end. The same exceptions come from both sides, so they are told apart here."""
-    try:
-        await (response.write_eof() if piece is None else response.write(piece))
-    except (aiohttp.ClientError, OSError) as error:
-        raise _GuestGone from error
-
-
-def _check_finished(reader: AnswerReader) -> None:
-    if not reader.finished:
-        raise _Unfinished
-
-
-def _broken(error: Exception) -> tuple[str, str]:
-    """(kind, the end of a sentence) for an answer that did not come whole."""
-    if isinstance(error, TimeoutError):
-        return "timeout", "fell silent"
-    if isinstance(error, _TooLarge):
-        return "too_large", "was too long"
-    return "cut", "broke off"
-
-
-def _own_answer(status: int, message: str) -> web.Response:
-    """An answer of the route itself, in a shape that clients of both dialects show to people."""
-    error: Mapping[str, str] = {"type": "tatin_model_route", "code": str(status), "message": message}
-    return web.json_response({"type": "error", "error": error}, status=status)
-
-
-def _listed(api: str) -> str:
-    return ", ".join(f"{method} {path}" for method, path in sorted(rules.PATHS[api]))
-
-
-def _why(error: BaseException) -> str:
-    """The system's own words, without addresses and objects around them."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+def _silent_logger() -> logging.Logger:
+    """For the HTTP library, which logs a traceback for each malformed request: a guest could fill the worker's log."""
+    logger = logging.Logger("guest")
+    logger.addHandler(logging.NullHandler())
+    return logger

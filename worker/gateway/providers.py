@@ -114,6 +114,7 @@ def _refused(what: str, settings: Settings, section: str, model: Model) -> Attem
     return AttemptError(
         what,
         seen="providers that it knows: " + ", ".join(sorted({*PRESETS, *settings.models})),
-        try_=f'add to {settings.home / "tatin.toml"} on the worker: [models.{section}] base_url = "{address}"',
+        try_=f"add to {settings.home / 'tatin.toml'} on the worker a section [models.{section}] with"
+        f' base_url = "{address}".',
         reason=Reason.PROVIDER,
     )

@@ -1,4 +1,4 @@
-"""What may cross a model route: methods, paths and headers, as tables. No I/O (A74).
+"""What may cross a model route: methods, paths, models and headers, as tables and pure functions. No I/O (A74).
 
 A path is let through only when it is, byte for byte, one of the dialect's: nothing is decoded, joined or normalised, so
 there is no second reading of it (``..``, ``%2e``, ``//``, an absolute address) that a server behind could prefer.
@@ -7,8 +7,10 @@ there is no second reading of it (``..``, ``%2e``, ``//``, an absolute address) 
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from multidict import CIMultiDict
 
@@ -22,7 +24,11 @@ PATHS: Mapping[str, frozenset[tuple[str, str]]] = {
 }
 """Dialect -> (method, path) that is passed on."""
 
+MAX_VALUES = 2_000_000
+"""Values in the JSON of one request. Read into memory each takes up to 64 bytes, however short it was written."""
 _QUERY = re.compile(r"[A-Za-z0-9_=&.-]{0,512}")
+_MODEL_NAMES = frozenset({"model", "models"})
+"""``models`` is a list to choose from, for servers that are themselves a route to others."""
 _REQUEST_HEADERS = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta"}
 )
@@ -32,15 +38,40 @@ _RESPONSE_HEADERS = frozenset(
 _RESPONSE_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")
 
 
-def allowed_path(api: str, method: str, target: str) -> tuple[str, str] | None:
-    """(path, query) of a request target that may be passed on; None when it may not.
+def allowed_target(api: str, method: str, target: str) -> str | None:
+    """The request target to ask the provider for; None when this one may not be passed on.
 
-    The path is without its leading ``/v1``: it goes behind the provider's own.
+    It is without its leading ``/v1``: it goes behind the provider's own.
     """
-    path, _, query = target.partition("?")
+    path, mark, query = target.partition("?")
     if (method, path) not in PATHS[api] or _QUERY.fullmatch(query) is None:
         return None
-    return path.removeprefix("/v1"), query
+    return path.removeprefix("/v1") + (mark if query else "") + query
+
+
+def body_complaint(body: bytes, model: str) -> str | None:
+    """Why a request with this body is not passed on, as one sentence; None when it asks for ``model``.
+
+    Servers differ in which of two equal names in an object counts, and in whether ``Model`` is one of them (in Go it
+    is), so a second reading is not left open: the name stands there once, and as it is.
+    """
+    if sum(body.count(sign) for sign in (b"{", b"[", b",")) > MAX_VALUES:
+        return f"The body has more than {MAX_VALUES} values."
+    try:
+        asked = json.loads(body.decode(), object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return "The body is not JSON in UTF-8."
+    pairs = asked if isinstance(asked, _Pairs) else []
+    named = [(name, value) for name, value in pairs if name.casefold() in _MODEL_NAMES]
+    if len(named) != 1 or named[0][0] != "model":
+        return f"The body must name its model once, as `model`: this attempt's model is '{model}'."
+    if named[0][1] != model:
+        return f"This attempt's model is '{model}', and no other may be asked for."
+    return None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written, with names that come twice."""
 
 
 def bears(headers: Mapping[str, str], token: str) -> bool:

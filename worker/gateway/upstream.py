@@ -1,0 +1,100 @@
+"""The provider's side of a model route: its address, its key and the connections to it.
+
+The key is read when the side opens and is kept in memory only: it is in no log, no error and no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from tatin_jobs.errors import AttemptError, BadInput
+from tatin_jobs.settings import ModelProvider
+from tatin_jobs.states import Reason
+from worker.gateway import rules
+from worker.gateway.limits import GatewayLimits
+from worker.gateway.providers import api_root
+from worker.gateway.usage import CLOSED, TIMEOUT, UNREACHABLE, CallFailed
+
+
+class Upstream:
+    """Calls to one provider, between ``open`` and ``close``.
+
+    Raises:
+        AttemptError: (when made) reason provider, the provider's address cannot be used.
+    """
+
+    def __init__(self, provider: ModelProvider, limits: GatewayLimits) -> None:
+        self._provider = provider
+        self._limits = limits
+        self._root = api_root(provider)
+        self._key: str | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def where(self) -> str:
+        """Scheme, host and port, for people."""
+        return str(self._root.origin())
+
+    async def open(self) -> None:
+        """Read the key; connections are made as they are needed.
+
+        Raises:
+            AttemptError: reason auth, the key cannot be had.
+        """
+        try:
+            self._key = await asyncio.to_thread(self._provider.key)
+        except BadInput as error:
+            raise AttemptError(error.what, seen=error.seen, try_=error.try_, reason=Reason.AUTH) from error
+        self._session = aiohttp.ClientSession(
+            trust_env=False,  # the host's proxy settings and ~/.netrc are not the job's
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=self._limits.parallel_calls),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
+            ),
+        )
+
+    async def close(self) -> None:
+        """Forget the key and cut every connection. Safe to call twice."""
+        session, self._session = self._session, None
+        self._key = None
+        if session:
+            await session.close()
+
+    async def call(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
+        """The provider's answer once its headers are there. Redirects are not followed.
+
+        Raises:
+            CallFailed: there is none: unreachable, too slow, or this side is closed.
+        """
+        if self._session is None:
+            raise CallFailed(CLOSED, "The model route is closed: the attempt is over.", 503)
+        options: dict[str, Any] = {"data": io.BytesIO(body)} if method == "POST" else {}
+        try:
+            return await self._session.request(
+                method,
+                URL(f"{self._root}{target}", encoded=True),
+                headers=rules.request_headers(headers, self._provider.api, self._key),
+                allow_redirects=False,
+                **options,
+            )
+        except TimeoutError as error:
+            raise CallFailed(TIMEOUT, f"The model provider at {self.where} did not answer in time.", 504) from error
+        except (aiohttp.ClientError, OSError) as error:
+            message = f"The model provider at {self.where} cannot be reached: {self.clean(_why(error))}."
+            raise CallFailed(UNREACHABLE, message) from error
+
+    def clean(self, text: str) -> str:
+        """``text`` without the key, which providers quote in their errors."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _why(error: BaseException) -> str:
+    """The system's own words, without addresses and objects around them."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
