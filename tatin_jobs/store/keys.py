@@ -2,9 +2,12 @@
 
     meta                 hash    store_id (drawn once), schema (of the keys; a newer one is refused)
     seq  token           strings counters: order in line, fencing numbers
-    job:<id>             hash    the record: see ``records.py``
+    job:<id>             hash    the record (``records.py``), its class and score, and what the scripts keep beside it:
+                                 ended, returned (the token that did it), asked, logged (the last request's nonce),
+                                 queued_at, reserved_by, reserved_at (of the host kept free for it)
     events:<id>          list    one JSON event a move, the newest 200
-    log:<id>             stream  a(ttempt) s(tream) d(ata), the newest 128 pieces; gone a day after the job's end
+    log:<id>             stream  a(ttempt) s(tream) d(ata), the newest 1,000 pieces of 4 KiB; gone a day
+                                 after the job's end
     ids                  zset    job and batch ids, all scored 0, for prefixes by ZRANGEBYLEX
     all                  zset    job id -> created, ms
     batches              zset    batch id -> created, ms

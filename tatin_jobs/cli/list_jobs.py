@@ -1,0 +1,140 @@
+"""``tatin list``: the queue at a glance, once or live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tatin_jobs.cli.jobs_view import job_json, jobs_table
+from tatin_jobs.cli.options import AsJson
+from tatin_jobs.cli.output import console, on_terminal, print_json
+from tatin_jobs.cli.session import now, open_session
+from tatin_jobs.errors import BadInput
+from tatin_jobs.models import Batch, Job
+from tatin_jobs.settings import Settings
+from tatin_jobs.states import JobState
+from tatin_jobs.store import Store
+from tatin_jobs.submitting import at_once_range, default_need, live_workers
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+REFRESH_SECONDS = 2.0
+"""The ages on the screen are renewed this often, also when nothing moves."""
+RECENT = 10
+"""Finished jobs shown without --all."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs: ``states`` None is every state; ``recent`` is how many finished ones at most."""
+
+    states: tuple[JobState, ...] | None
+    batch: str | None
+    limit: int
+    recent: int
+
+
+def command(
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="All finished jobs too, not only the newest.")
+    ] = False,
+    state: Annotated[
+        list[JobState],
+        typer.Option("--state", metavar="STATE", help="Only queued, held, running or finished. May be repeated."),
+    ] = [],  # noqa: B006
+    batch: Annotated[str | None, typer.Option("--batch", metavar="BATCH", help="Only the jobs of this batch.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show what changes; Ctrl-C ends it.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show at most N jobs.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """List what waits and runs, and the newest finished."""
+    if watch and (as_json or not on_terminal()):
+        raise BadInput("--watch needs a terminal, and no --json.", try_="tatin list --json, as often as you like.")
+    with open_session() as session:
+        named = _batch_id(session.store, batch) if batch else None
+        recent = limit if everything or state or batch else RECENT
+        wanted = Wanted(tuple(state) or None, named, limit, recent)
+        if watch:
+            _watch(session.store, session.settings, wanted)
+            return
+        jobs = _jobs(session.store, wanted)
+        places = _places(session.store, jobs)
+        if as_json:
+            counts = {str(name): count for name, count in session.store.counts().items()}
+            print_json({"jobs": [job_json(job, place=places.get(job.id)) for job in jobs], "counts": counts})
+        else:
+            console().print(_view(session.store, session.settings, jobs, places))
+
+
+def _batch_id(store: Store, prefix: str) -> str:
+    found = store.resolve_any(prefix)
+    if not isinstance(found, Batch):
+        raise BadInput(f"'{found.id}' is a job, not a batch.", try_=f"tatin list --batch {found.batch}")
+    return found.id
+
+
+def _jobs(store: Store, wanted: Wanted) -> list[Job]:
+    """Unfinished first, oldest first as they will run; then the finished, the newest first."""
+    if wanted.batch:
+        jobs = [job for job in store.jobs(store.batch(wanted.batch).jobs) if _in(job, wanted.states)]
+    else:
+        waiting = [
+            state
+            for state in JobState
+            if state is not JobState.FINISHED and (not wanted.states or state in wanted.states)
+        ]
+        jobs = store.list_jobs(states=waiting, limit=wanted.limit) if waiting else []
+        if not wanted.states or JobState.FINISHED in wanted.states:
+            jobs += store.list_jobs(states=[JobState.FINISHED], limit=min(wanted.recent, wanted.limit))
+    order = [JobState.RUNNING, JobState.QUEUED, JobState.HELD, JobState.FINISHED]
+    jobs.sort(key=lambda job: (order.index(job.state), -job.spec.priority, job.created_at))
+    done = [job for job in jobs if job.state is JobState.FINISHED]
+    done.sort(key=lambda job: job.finished_at or job.created_at, reverse=True)
+    return [*(job for job in jobs if job.state is not JobState.FINISHED), *done][: wanted.limit]
+
+
+def _in(job: Job, states: tuple[JobState, ...] | None) -> bool:
+    return states is None or job.state in states
+
+
+def _places(store: Store, jobs: list[Job]) -> dict[str, int]:
+    queued = (job.id for job in jobs if job.state is JobState.QUEUED)
+    return {job_id: place for job_id in queued if (place := store.place_in_line(job_id)) is not None}
+
+
+def _view(store: Store, settings: Settings, jobs: list[Job], places: Mapping[str, int]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    footer = Text(_footer(store, settings), style="dim")
+    return Group(jobs_table(jobs, places, now()), footer) if jobs else Group(footer)
+
+
+def _footer(store: Store, settings: Settings) -> str:
+    counts = store.counts()
+    said = ", ".join(f"{counts[state]} {state}" for state in JobState)
+    workers = live_workers(store)
+    if not workers:
+        return f"{said}; no worker is running; start `tatin worker`"
+    _, most = at_once_range([default_need(settings)], workers)
+    names = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}"
+    return f"{said}; {names}, {most} of the default job run at once"
+
+
+def _watch(store: Store, settings: Settings, wanted: Wanted) -> None:
+    from rich.live import Live
+
+    cursor = "$"
+    screen = console()
+    with Live(console=screen, auto_refresh=False, screen=False, vertical_overflow="ellipsis") as live:
+        try:
+            while True:
+                jobs = _jobs(store, wanted)
+                live.update(_view(store, settings, jobs, _places(store, jobs)), refresh=True)
+                cursor, _ = store.changes(cursor, REFRESH_SECONDS)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,140 @@
+"""What ``tatin run`` shows while jobs run: each step and each line of a log, with the name of its job in front."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from tatin_jobs.cli.jobs_view import ended, style
+from tatin_jobs.cli.log_view import LineSplitter, follow_log
+from tatin_jobs.cli.readable import EventTail, is_event_stream
+from tatin_jobs.errors import TatinError
+from tatin_jobs.home import Home
+from tatin_jobs.models import Job, JobEvent
+from tatin_jobs.results import EVENTS_FILE
+from tatin_jobs.states import JobState
+from tatin_jobs.store import Store
+from tatin_jobs.terminal import clean, clean_line
+
+LOOK_SECONDS = 0.1
+"""How often the file of events is looked at; log pieces are shown at once."""
+
+
+class LiveView:
+    """Shows these jobs. ``update`` is called with jobs that moved; the logs have a thread each while they run."""
+
+    def __init__(self, store: Store, home: Home, jobs: Sequence[Job], console: Console) -> None:
+        self._store = store
+        self._home = home
+        self._console = console
+        self._lock = threading.Lock()
+        self._labels = _labels(jobs)
+        self._width = max((len(label) for label in self._labels.values()), default=0)
+        self._events_seen = {job.id: 0 for job in jobs}
+        self._stop = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+
+    def update(self, job: Job) -> None:
+        """Show what happened to this job since the last time."""
+        if job.state is JobState.RUNNING and job.id not in self._threads:
+            thread = threading.Thread(target=self._show_log, args=(job,), name=f"log-{job.id}", daemon=True)
+            self._threads[job.id] = thread
+            thread.start()
+        events = self._store.events(job.id)
+        new = events[self._events_seen[job.id] :]
+        self._events_seen[job.id] = len(events)
+        if job.state is JobState.FINISHED and job.id in self._threads:
+            self._threads.pop(job.id).join(timeout=5)  # its last lines come before its end
+        for event in new:
+            if text := _event_text(event):
+                self.line(job, text, "cyan")
+        if any(event.move in ("finish", "cancel", "reap") for event in new) and job.state is JobState.FINISHED:
+            self.line(job, ended(job), style(job))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._stop.set()
+        for thread in self._threads.values():
+            thread.join(timeout=5)
+
+    def line(self, job: Job, text: str, style: str = "") -> None:
+        """One cleaned line with the job's label in front."""
+        with self._lock:
+            head = Text(f"{self._labels[job.id]:<{self._width}} │ ", style="dim")
+            self._console.print(head + Text(text, style=style), soft_wrap=True)
+
+    def _show_log(self, job: Job) -> None:
+        try:
+            _JobLog(self, job, self._home).follow(self._store, self._stop)
+        except TatinError as error:
+            self.line(job, f"its log is not shown: {clean_line(error.what)}", "dim")
+
+
+class _JobLog:
+    """The log lines of one job: the tool's events as text where it has a stream of its own, what was printed else."""
+
+    def __init__(self, view: LiveView, job: Job, home: Home) -> None:
+        self._view = view
+        self._job = job
+        self._home = home
+        self._attempt = job.attempt
+        self._lines = {stream: LineSplitter(self._line) for stream in ("stdout", "stderr")}
+        self._tail = self._tail_of(job.attempt)
+
+    def follow(self, store: Store, stop: threading.Event) -> None:
+        for chunks in follow_log(store, self._job.id, follow=True, stop=stop, block_seconds=LOOK_SECONDS):
+            for chunk in chunks:
+                if chunk.attempt != self._attempt:
+                    self._attempt, self._tail = chunk.attempt, self._tail_of(chunk.attempt)
+                if chunk.stream == "tatin":
+                    self._view.line(self._job, f"tatin: {clean(chunk.data.decode('utf-8', 'replace')).strip()}", "dim")
+                else:
+                    self._lines[chunk.stream].feed(chunk.data)
+            self._show_events()
+        for lines in self._lines.values():
+            lines.close()
+        self._show_events()
+
+    def _tail_of(self, attempt: int) -> EventTail | None:
+        if self._job.spec.tool == "command":
+            return None
+        return EventTail(self._home.attempt(self._job.id, attempt) / EVENTS_FILE)
+
+    def _show_events(self) -> None:
+        if self._tail:
+            for line in self._tail.read():
+                self._view.line(self._job, line)
+
+    def _line(self, line: str) -> None:
+        if self._tail is None or not is_event_stream(line):
+            self._view.line(self._job, line)
+
+
+def _labels(jobs: Sequence[Job]) -> dict[str, str]:
+    """The job's name where only one has it, else its id."""
+    names = [job.spec.name for job in jobs]
+    return {job.id: job.spec.name if names.count(job.spec.name) == 1 else job.id for job in jobs}
+
+
+def _event_text(event: JobEvent) -> str | None:
+    """One line about a move; the end of a job is told from its record."""
+    detail = clean_line(event.detail)
+    match event.move:
+        case "claim":
+            return f"● attempt {event.attempt} on {detail}"
+        case "step":
+            return f"● {detail}"
+        case "requeue":
+            return f"○ again: {detail}"
+        case "reap":
+            return "○ its worker died"
+        case "hold":
+            return "◐ held"
+        case "release":
+            return "○ released"
+        case "cancel":
+            return "cancelling"
+    return None

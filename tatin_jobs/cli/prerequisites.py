@@ -1,0 +1,90 @@
+"""What ``tatin run`` looks at before it submits, so that nothing is left half done. Only ``run`` uses it: here, inside
+functions, the client side reaches for the worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tatin_jobs.errors import AttemptError, BadInput, Missing
+from tatin_jobs.home import Home
+from tatin_jobs.needs import at_once
+from tatin_jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from tatin_jobs.models import JobSpec, Offer
+    from tatin_jobs.spec import ReadJob
+
+
+def worker_runs(home: Home) -> bool:
+    """Whether a worker holds this home."""
+    from worker.main import home_lock
+
+    home.prepare()
+    try:
+        with home_lock(home):
+            return False
+    except BadInput:
+        return True
+
+
+def check_host(settings: Settings, home: Home) -> Offer:
+    """What a worker of this home would offer.
+
+    Raises:
+        PartMissing: there is no sandbox that works here. BadInput: there is no such kind.
+    """
+    from worker.capacity import offer_of
+    from worker.sandboxes import choose_provider
+
+    return offer_of(settings, choose_provider(settings.sandbox, home, home.id()).kind)
+
+
+def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: Offer) -> None:
+    """Whether this host can run each of these at all.
+
+    Raises:
+        PartMissing: a tool is not installed. Missing: a job needs more than this host has, or a model server that its
+            settings do not name. BadInput: a model server's key is not set.
+    """
+    for item in read:
+        _check_tool(item.spec, home)
+        _check_model(item.spec, settings)
+        if at_once(item.need, offer) == 0:
+            raise Missing(
+                f"Job '{item.spec.name}' of {item.source} can never run on this host.",
+                seen=f"it needs {_need_text(item)}; the host offers {_offer_text(offer)}",
+                try_="ask for less in `resources` or `requires`, or `tatin submit` it for another worker.",
+            )
+
+
+def _check_tool(spec: JobSpec, home: Home) -> None:
+    from tatin_jobs.tools import find_tool
+    from worker.agents import adapter
+
+    for package in adapter(spec.tool).tool_packages:
+        find_tool(home, package)
+
+
+def _check_model(spec: JobSpec, settings: Settings) -> None:
+    from worker.gateway import select_provider
+
+    if spec.model is None:
+        return
+    try:
+        _, provider = select_provider(settings, spec.model)
+    except AttemptError as error:
+        raise Missing(error.what, seen=error.seen, try_=error.try_) from error
+    provider.key()
+
+
+def _offer_text(offer: Offer) -> str:
+    parts = [f"{offer.cpus} CPUs", f"{offer.memory_mib} MiB of memory", f"{offer.disk_mib} MiB of disk", *offer.tags]
+    return ", ".join(parts)
+
+
+def _need_text(item: ReadJob) -> str:
+    need = item.need
+    parts = [(need.cpus, "CPUs", need.cpus_wish), (need.memory_mib, "MiB of memory", need.memory_wish)]
+    parts.append((need.disk_mib, "MiB of disk", need.disk_wish))
+    return ", ".join([*(f"{value} {unit}" for value, unit, wish in parts if not wish), *need.tags]) or "nothing special"

@@ -1,0 +1,49 @@
+"""What the fields of one job say of each other: which exclude one another, and which one needs another.
+
+Only the presence of fields is looked at, so these complaints come along with those about single fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tatin_jobs.spec.checks import TOOLS
+from tatin_jobs.spec.problems import Problem
+
+
+def cross_check(job: Mapping[str, Any], *, sound: bool) -> Iterator[Problem]:
+    """What is wrong between the fields of ``job``, as the file has them. Unless it is ``sound``, nothing is missed."""
+    yield from _excluded(job)
+    if sound:
+        yield from _missing(job)
+
+
+def tool_of(job: Mapping[str, Any]) -> object:
+    """The tool, which a command says by itself."""
+    return job.get("tool", "command" if "command" in job else None)
+
+
+def _excluded(job: Mapping[str, Any]) -> Iterator[Problem]:
+    if "prompt" in job and "prompt_file" in job:
+        yield Problem(("prompt_file",), "stands beside `prompt`.", try_="keep one of the two.")
+    if "command" in job and tool_of(job) in TOOLS and tool_of(job) != "command":
+        yield Problem(("command",), "goes only with `tool: command`.", try_="remove it, or change `tool`.")
+    repo = job.get("repo")
+    if isinstance(repo, dict) and "url" in repo and "path" in repo:
+        yield Problem(("repo", "path"), "stands beside `url`.", try_="keep one of the two.")
+
+
+def _missing(job: Mapping[str, Any]) -> Iterator[Problem]:
+    tool = tool_of(job)
+    if tool is None:
+        yield Problem(("tool",), "is missing.", try_="write `tool: opencode`, or a `command`.")
+    if tool == "command" and "command" not in job:
+        yield Problem(("command",), "is missing.", try_="write the program that is the agent, as `command: ./agent`.")
+    if tool == "opencode" and "model" not in job:
+        yield Problem(("model",), "is missing.", try_="write `model: {name: qwen3-coder, provider: ollama}`.")
+    if tool != "command" and "prompt" not in job and "prompt_file" not in job:
+        yield Problem(("prompt",), "is missing.", try_="write what the agent is to do as `prompt` or `prompt_file`.")
+    repo = job.get("repo")
+    if isinstance(repo, dict) and "url" not in repo and "path" not in repo:
+        yield Problem(("repo",), "names no repository.", try_="write an address as `url` or a folder as `path`.")

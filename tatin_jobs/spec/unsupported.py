@@ -1,0 +1,39 @@
+"""What the design of the job file has and this version does not: refused by name, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NOT_YET = "is not supported yet."
+
+FIELDS: Mapping[tuple[str, ...], str] = {
+    ("template",): "write the text into `prompt` or `prompt_file`.",
+    ("vars",): "write the text into `prompt`; `${VAR}` takes values from the environment.",
+    ("matrix",): "write one document for each combination, with `---` between them.",
+    ("trials",): "name the file as often as it is to run.",
+    ("image",): "leave it out; the sandbox has its own.",
+    ("secrets",): "leave it out; the keys of models are settings of the worker.",
+    ("account",): "leave it out.",
+    ("budget",): "limit the time with `timeout`.",
+    ("needs",): "submit that job when the other has ended (`tatin wait`).",
+    ("deadline",): "limit the time with `timeout`.",
+    ("keep",): "leave it out; sandboxes are destroyed when the job ends.",
+    ("repo", "submodules"): "leave it out, or fetch them in `setup`.",
+    ("repo", "lfs"): "leave it out.",
+    ("network", "allow"): "write `network: {mode: none}`, or leave it out; the model is reached all the same.",
+}
+"""Path of a field -> what to do instead."""
+
+VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
+    ("tool",): dict.fromkeys(("claude", "pi", "crush"), NOT_YET),
+    ("sandbox",): dict.fromkeys(("tart", "qemu"), NOT_YET),
+    ("network", "mode"): dict.fromkeys(("allowlist", "open"), NOT_YET),
+    ("verify", "in"): {"fresh": NOT_YET},
+}
+"""Path of a field -> values that are known but not built, with why."""
+
+
+def not_yet(path: tuple[str, ...]) -> tuple[str, str] | None:
+    """(message, what to do instead) when ``path`` is a field of the design that is not built; else None."""
+    advice = FIELDS.get(path)
+    return (NOT_YET, advice) if advice else None
