@@ -49,6 +49,14 @@ async def test_a_missing_program_is_a_result(sandbox: Sandbox) -> None:
     assert (await sandbox.run(["no-such-program"])).exit_status == 127
 
 
+async def test_programs_are_looked_for_in_the_path_that_they_are_given(sandbox: Sandbox) -> None:
+    await sandbox.run(["sh", "-c", f"mkdir {GUEST_HOME}/own && ln -s /bin/echo {GUEST_HOME}/own/own-echo"])
+    path = {"PATH": f"{GUEST_HOME}/own:/usr/bin:/bin"}
+    assert (await sandbox.run(["own-echo", "found"], env=path)).stdout == b"found\n"
+    run = await sandbox.start(_start("own-echo", "found", env=path))
+    assert await _output(run.follow()) == b"found\n"
+
+
 async def test_a_signal_is_told_by_the_exit_status(sandbox: Sandbox) -> None:
     assert (await sandbox.run(["sh", "-c", "kill -9 $$"])).exit_status == 137
 

@@ -66,6 +66,7 @@ class _Watcher:
         self.files = [os.open(os.path.join(folder, name), os.O_WRONLY) for name in ("stdout", "stderr")]
         self.stop_grace = None
         self.timed_out = False
+        self.status = None
 
     def run(self):
         _write_whole(os.path.join(self.folder, "watcher"), {"pid": os.getpid()})
@@ -76,7 +77,7 @@ class _Watcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.pipes = {}
         pid = self._spawn()
-        status = self._watch(pid, wake)
+        status = self.status if pid is None else self._watch(pid, wake)
         self._drain()
         _write_whole(
             os.path.join(self.folder, "exit"),
@@ -90,13 +91,15 @@ class _Watcher:
         )
 
     def _spawn(self):
+        """The program's pid; None when there is no such program, which is told on its stderr."""
         ends = [os.pipe(), os.pipe()]
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _become(self.spec, ends[0][1], ends[1][1])
-            finally:
-                os._exit(127)
+        try:
+            pid = _spawn(self.spec, [write for _, write in ends])
+        except OSError as error:
+            pid = None
+            self.status = 127 if isinstance(error, FileNotFoundError) else 126
+            words = "not found" if self.status == 127 else error.strerror
+            os.write(ends[1][1], f"{error.filename or self.spec['argv'][0]}: {words}\n".encode())
         for index, (read, write) in enumerate(ends):
             os.close(write)
             os.set_blocking(read, False)
@@ -160,25 +163,22 @@ class _Watcher:
             self.stop_grace = 0.0
 
 
-def _become(spec, out, err):
-    """In the child: take the program's place."""
-    os.setsid()
+def _spawn(spec, outputs):
+    """Start the program in a session of its own. It is spawned, not forked: that copies nothing of this process."""
+    os.chdir(spec["cwd"])
+    os.environ["PATH"] = spec["env"].get("PATH", os.defpath)  # where posix_spawnp looks for it
     stdin = os.open(spec["stdin"] or "/dev/null", os.O_RDONLY)
-    for source, target in ((stdin, 0), (out, 1), (err, 2)):
-        os.dup2(source, target)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    argv = spec["argv"]
     try:
-        os.chdir(spec["cwd"])
-        os.execvpe(argv[0], argv, spec["env"])
-    except FileNotFoundError as error:
-        os.write(2, f"{argv[0]}: not found: {error.filename or spec['cwd']}\n".encode())
-        os._exit(127)
-    except OSError as error:
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
-        os._exit(126)
+        return os.posix_spawnp(
+            spec["argv"][0],
+            spec["argv"],
+            spec["env"],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate([stdin, *outputs])],
+            setsid=True,
+            setsigdef=(signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT),
+        )
+    finally:
+        os.close(stdin)
 
 
 def follow(folder, offsets):

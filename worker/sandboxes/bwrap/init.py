@@ -119,6 +119,7 @@ def start(control, running, sources, request, fds):
 
 def spawn(request, fds):
     os.chdir(request["cwd"])  # where its child begins, and nothing else here cares
+    os.environ["PATH"] = request["env"].get("PATH", os.defpath)  # where posix_spawnp looks for it
     return os.posix_spawnp(
         request["argv"][0],
         request["argv"],

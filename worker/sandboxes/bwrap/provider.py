@@ -16,7 +16,6 @@ import psutil
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
-from tatin_jobs.results import sync_folder
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.cli import GUEST_FILES, GUEST_PYTHON, GUEST_UID, OWN_ETC, Layout, Shared, arguments
 from worker.sandboxes.bwrap.limits import Limits
@@ -195,11 +194,7 @@ def _note_process(layout: Layout, pid: int) -> None:
     """Who to kill after a crash: the pid is worth something only with its start time."""
     with suppress(psutil.Error):
         note = {"pid": pid, "started": psutil.Process(pid).create_time()}
-        with layout.process.open("w") as file:
-            json.dump(note, file)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(layout.root)
+        layout.process.write_text(json.dumps(note))  # not synced: no process outlives a loss of power
 
 
 def _entering(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:
