@@ -1,4 +1,4 @@
-"""``events.jsonl``: every event of an attempt, normalised, one JSON object a line; bounded, because the guest feeds it."""
+"""``events.jsonl``: every event of an attempt, normalised, one JSON object a line; bounded: the guest feeds it."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Facts:
                 ArtifactFacts(name=item.name, size_bytes=item.size_bytes, sha256=item.sha256)
                 for item in (collected.artifacts if collected else ())
             ),
-            refused=collected.refused if collected else (),
+            refused=(*(self.snapshot.left_out if self.snapshot else ()), *(collected.refused if collected else ())),
             incomplete=collected.incomplete if collected else None,
         )
 

@@ -1,4 +1,4 @@
-"""The host's own memory of its sandboxes: one fsynced file for each, from before create until after verified destroy (I5).
+"""The host's own memory of its sandboxes: one fsynced file each, from before create until after verified destroy (I5).
 
 It survives what the store does not, and says which job and token a left-over sandbox belonged to.
 """

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from tatin_jobs.errors import AttemptError, DiskFull, TatinError
 from tatin_jobs.models import Lease
@@ -55,6 +56,8 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 SETUP_TIMEOUT_SECONDS = 30 * 60
 COLLECT_TIMEOUT_SECONDS = 30 * 60
 HURRIED_COLLECT_SECONDS = 30
+COLLECT_MARGIN_SECONDS = 10
+"""What collecting keeps of its time for making durable what came."""
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +80,10 @@ class Attempt:
         self._sandbox: Sandbox | None = None
         self._gateway: ModelGateway | None = None
         self._plan = AgentPlan(argv=())
+        self._base_tar: Path | None = None
 
     async def run(self) -> None:
-        """Run it to its end; afterwards the job is finished, queued or held, and the sandbox gone or left to the sweep."""
+        """Run it to its end; then the job is finished, queued or held, and the sandbox gone or left to the sweep."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             async with self._outbox:
@@ -191,7 +195,7 @@ class Attempt:
             first = await asyncio.to_thread(resolve, self._lease.job.batch, repo, prepared.commit)
             if first != prepared.commit:  # another worker of the batch was first; its commit counts
                 prepared = await self._context.repositories.prepare(repo, ref_commit=first)
-        self._facts.commit = prepared.commit
+        self._facts.commit, self._base_tar = prepared.commit, prepared.tar
         await clone_into(sandbox, prepared)
 
     async def _set_up(self, sandbox: Sandbox, line: str) -> None:
@@ -273,7 +277,7 @@ class Attempt:
             seconds = HURRIED_COLLECT_SECONDS if interruption else COLLECT_TIMEOUT_SECONDS
             try:
                 async with asyncio.timeout(seconds), self._step(Step.COLLECTING):
-                    await self._pull(sandbox)
+                    await self._pull(sandbox, seconds)
             except TimeoutError:
                 ending = _not_collected(ending, AttemptError(f"Collecting took longer than {seconds} s."))
             except AttemptError as error:
@@ -285,14 +289,20 @@ class Attempt:
         self._write_result(ending, JobState.FINISHED, accepted=True)
         return ending
 
-    async def _pull(self, sandbox: Sandbox) -> None:
+    async def _pull(self, sandbox: Sandbox, seconds: float) -> None:
+        """Everything that is kept, within this time: what came whole by then is kept."""
         await sandbox.kill_all()
         self._facts.saw_usage(await sandbox.usage())
         if self._facts.snapshot is None and self._facts.commit is not None:
             self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
         limits = CollectLimits(total_bytes=self._context.settings.artifact_limit_mib * 2**20)
         self._facts.collected = await collect(
-            sandbox, self._collect_spec, self._folder, limits, unpackers=self._context.unpackers
+            sandbox,
+            self._collect_spec,
+            self._folder,
+            limits,
+            timeout_seconds=max(5, seconds - COLLECT_MARGIN_SECONDS),
+            unpackers=self._context.unpackers,
         )
 
     async def _accept(self, ending: Ending) -> None:
@@ -411,6 +421,7 @@ class Attempt:
     def _collect_spec(self) -> CollectSpec:
         return CollectSpec(
             base_commit=self._facts.commit,
+            base_tar=self._base_tar,
             artifact_globs=self._spec.artifacts,
             transcript_paths=tuple(self._plan.transcript_paths),
         )

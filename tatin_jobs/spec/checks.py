@@ -15,7 +15,7 @@ from tatin_jobs.spec.addresses import check_base_url
 from tatin_jobs.spec.problems import FieldError, nearest, one_of
 from tatin_jobs.spec.unsupported import NOT_YET, VALUES
 from tatin_jobs.states import Reason
-from tatin_jobs.units import MIB, format_duration, format_size, parse_duration, parse_size
+from tatin_jobs.units import MIB, format_size, parse_duration, parse_size
 
 TOOLS = ("opencode", "command")
 MAX_PROMPT_BYTES = 4 * 2**20
@@ -85,7 +85,7 @@ def chosen(choices: Sequence[str], refused: Mapping[str, str], value: object) ->
     if why := refused.get(found):
         raise FieldError(why, f"write {one_of(choices)}.")
     hint = nearest(found, choices)
-    raise FieldError("is not known here.", f"{hint} It is {one_of(choices)}." if hint else f"write {one_of(choices)}.")
+    raise FieldError(f"is not known here.{f' {hint}' if hint else ''}", f"write {one_of(choices)}.")
 
 
 def filled(value: object, what: str, limit: int) -> str:
@@ -139,8 +139,16 @@ def duration(low: int, high: int, value: object) -> int:
     except ValueError as error:
         raise _unit_error(error, found) from error
     if not low <= seconds <= high:
-        raise FieldError(f"is not between {format_duration(low)} and {format_duration(high)}.")
+        raise FieldError(f"is not between {written_duration(low)} and {written_duration(high)}.")
     return seconds
+
+
+def written_duration(seconds: int) -> str:
+    """``90s``, ``15m``, ``2h``, ``30d``: as it would stand in a job file."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
 
 
 def size(low_mib: int, high_mib: int, value: object) -> int:

@@ -81,4 +81,4 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def one_of(names: Sequence[str]) -> str:
     """``one of: a, b, c``."""
-    return f"one of: {', '.join(names)}"
+    return f"one of: {', '.join(names)}" if len(names) > 1 else f"`{names[0]}`"

@@ -116,11 +116,9 @@ def _read_file(
     for document in documents:
         misplaced, unfilled = apply(overrides, document), fill_in(document, environ)
         job, wrong = validate(document, around)
-        # A text that could not be filled in is empty now; that says nothing more.
-        known = {problem.path for problem in unfilled}
-        wrong = [problem for problem in wrong if problem.path not in known]
+        wrong = [problem for problem in wrong if problem.path not in document.broken]
         complaints += _complaints(file, document, [*misplaced, *unfilled, *wrong])
-        if job:
+        if job and not document.broken:
             pending.append(_Pending(file, document, job))
     return pending, sorted(complaints, key=lambda item: item.line or 0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tatin_jobs.spec.checks import written_duration
 from tatin_jobs.spec.file_model import JobFile
-from tatin_jobs.units import format_duration
 
 _NULL = {"type": "null"}
 
@@ -35,7 +35,7 @@ def _tidy(schema: Any) -> Any:
             tidy[key] = _tidy(value)
     default = schema.get("default")
     if isinstance(default, int) and schema.get("type") == "string":
-        tidy["default"] = format_duration(default)
+        tidy["default"] = written_duration(default)
     elif isinstance(default, (str, int)):
         tidy["default"] = default
     if "patternProperties" in tidy:

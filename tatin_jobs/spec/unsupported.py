@@ -36,4 +36,4 @@ VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
 def not_yet(path: tuple[str, ...]) -> tuple[str, str] | None:
     """(message, what to do instead) when ``path`` is a field of the design that is not built; else None."""
     advice = FIELDS.get(path)
-    return (NOT_YET, advice) if advice else None
+    return (f"`{'.'.join(path)}` {NOT_YET}", advice) if advice else None

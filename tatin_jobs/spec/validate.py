@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from tatin_jobs.spec import file_model
 from tatin_jobs.spec.file_model import JobFile
 from tatin_jobs.spec.local_files import Surroundings
+from tatin_jobs.spec.overrides import SHORT_FORMS
 from tatin_jobs.spec.problems import FieldError, Path, Problem, nearest
 from tatin_jobs.spec.rules import cross_check
 from tatin_jobs.spec.unsupported import not_yet
@@ -68,7 +69,7 @@ def _without_nulls(value: Any) -> Any:
 def _problem(error: ErrorDetails, document: Document) -> Problem:
     path = _path(error, document.value)
     message, try_ = _words(error, path)
-    found = _at(document.value, path)
+    found = path[-1] if error["loc"][-1] == "[key]" else _at(document.value, path)
     cause = error.get("ctx", {}).get("error")
     shows = error["type"] == "value_error" and isinstance(found, (str, int, float)) and path[0] not in _UNSHOWN
     hidden = isinstance(cause, FieldError) and cause.hidden
@@ -114,6 +115,8 @@ def _words(error: ErrorDetails, path: Path) -> tuple[str, str | None]:
             return f"has more than {context['max_length']} items.", None
         case "tuple_type":
             return "is not a list.", "write [a, b]."
+        case "model_type" if path[0] in SHORT_FORMS:
+            return "is neither text nor a mapping.", None
         case "dict_type" | "model_type":
             return "is not a mapping.", "write {key: value}."
     return f"is not accepted: {error['msg']}.", None
@@ -124,4 +127,6 @@ def _unknown(path: Path) -> tuple[str, str | None]:
     names = tuple(str(part) for part in path)
     if refused := not_yet(names):
         return refused
-    return "is no field of a job file.", nearest(names[-1], known) or f"the fields here: {', '.join(known)}."
+    if hint := nearest(names[-1], known):
+        return f"is no field of a job file. {hint}", None
+    return "is no field of a job file.", f"the fields here: {', '.join(known)}."

@@ -32,8 +32,7 @@ def fill_in(document: Document, environ: Mapping[str, str]) -> list[Problem]:
     """Replace the variables in all texts of ``document``; returns what is wrong with them."""
     filler = _Filler(document, environ)
     document.value = filler.fill(document.value, ())
-    if filler.problems:
-        document.sound = False
+    document.broken |= {problem.path for problem in filler.problems}
     return filler.problems
 
 

@@ -62,14 +62,16 @@ class Entry:
 class Document:
     """One document: its value, and the line of each value in it by its path.
 
-    ``sound`` is False when something was wrong that may have cost a field, so that its absence says nothing. A line
-    that is text names an override (``--set key``). ``templates``: texts as they were before variables were filled in.
+    A line that is text names an override (``--set key``). ``templates``: texts as they were before variables were
+    filled in. ``broken``: values that were complained of already, and are not what the user wrote. ``sound`` is False
+    when fields may have been lost, so that their absence says nothing.
     """
 
     value: Any
     line: int
     lines: dict[Path, int | str] = field(default_factory=dict)
     templates: dict[Path, str] = field(default_factory=dict)
+    broken: set[Path] = field(default_factory=set)
     sound: bool = True
 
     def line_of(self, path: Path) -> int | str:
@@ -198,7 +200,7 @@ class _Composer:
         text = str(event.value)
         if problem := text_problem(text):
             self._refuse(path, line, problem)
-            return Node("", line)
+            return self._broken(path, line)
         # Only what has no quotes and no tag can be anything but text.
         if event.style is not None or event.tag is not None:
             return Node(text, line, characters=len(text))
@@ -206,7 +208,7 @@ class _Composer:
             return Node(plain_value(text), line, characters=len(text))
         except FieldError as error:
             self._refuse(path, line, error.message, shown(text), error.try_)
-            return Node(text[:100], line)
+            return self._broken(path, line)
 
     def _sequence(self, path: Path, line: int, depth: int) -> Node:
         nodes: list[Node] = []
@@ -238,10 +240,12 @@ class _Composer:
         """The key, or None when it is none that a job file can have."""
         node = self.compose(event, path, depth + 1)
         if not isinstance(event, ScalarEvent) or not isinstance(node.data, (str, int, float, bool, type(None))):
+            self._document.sound = False
             self._refuse(path, line, "has a key that is not plain text.", try_="write `key: value`.")
             return None
         if event.value == "<<" and event.style is None:
             text = "has a merge key (`<<`), which is not part of YAML 1.2."
+            self._document.sound = False
             self._refuse(path, line, text, try_="write the fields out, or use `--set` for what differs.")
             return None
         return str(event.value)
@@ -256,11 +260,14 @@ class _Composer:
             known = name in self._anchors
             what = f"`*{shown(name)}` refers to itself." if known else f"`*{shown(name)}` refers to no anchor above it."
             self._refuse(path, line, what)
-            return Node("", line)
+            return self._broken(path, line)
         return node
 
+    def _broken(self, path: Path, line: int) -> Node:
+        self._document.broken.add(path)
+        return Node("", line)
+
     def _refuse(self, path: Path, line: int, message: str, value: object = None, try_: str | None = None) -> None:
-        self._document.sound = False
         self._reader.problems.append(Problem(path, message, value, try_, line))
 
 

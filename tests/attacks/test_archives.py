@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ async def test_what_is_neither_file_nor_folder_is_skipped(folder: Path, kind: by
 
 async def test_modes_owners_and_times_are_ours(folder: Path) -> None:
     """A06"""
-    odd = {"uid": 4242, "gid": 4242, "uname": "root", "mtime": 2**33}
+    odd: dict[str, Any] = {"uid": 4242, "gid": 4242, "uname": "root", "mtime": 2**33}
     modes = {"suid": 0o4755, "sgid": 0o2644, "sticky": 0o1644, "none": 0, "all": 0o777}
     members = [member(f"./work/d/{name}", b"x", mode=mode, **odd) for name, mode in modes.items()]
     await unpack(folder, archive(member("./work/d", type=b"5", mode=0o7000, **odd), *members))

@@ -195,9 +195,10 @@ def test_a_process_that_a_left_over_note_names_is_not_touched(home: Home, tmp_pa
             (home.store / "valkey.pid").write_text(str(pid))
             with embedded_server(home):
                 assert len(servers(home)) == 1
-            (home.store / "valkey.pid").write_text(str(pid))
             with embedded_server(home):
-                pass
+                (server,) = servers(home)
+                server.kill()
+                (home.store / "valkey.pid").write_text(str(pid))
         assert sleeper.poll() is None
         assert servers(other) == [foreign]
         sleeper.kill()

@@ -54,7 +54,7 @@ class Upstream:
         self._session = aiohttp.ClientSession(
             trust_env=False,  # the host's proxy settings and ~/.netrc are not the job's
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=self._limits.parallel_calls),
+            connector=aiohttp.TCPConnector(limit=0),  # the route's own `parallel_calls` is the limit
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self._limits.connect_seconds, sock_read=self._limits.silence_seconds
             ),

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tatin_jobs.errors import CommandTimeout
 
@@ -311,9 +311,17 @@ async def _communicate(process: GuestProcess, stdin: bytes, max_output_bytes: in
             cut = cut or len(chunk) > room
         return bytes(kept), cut
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(feed())
-        out = group.create_task(drain("stdout"))
-        err = group.create_task(drain("stderr"))
-    status = await process.wait()
-    return CommandResult(status, out.result()[0], err.result()[0], out.result()[1] or err.result()[1])
+    (stdout, out_cut), (stderr, err_cut), _ = await together(drain("stdout"), drain("stderr"), feed())
+    return CommandResult(await process.wait(), stdout, stderr, out_cut or err_cut)
+
+
+async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run all of them and return their results; the first error ends the others and is raised as it is. (A TaskGroup
+    would raise a group, and callers look for a SandboxError.)"""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

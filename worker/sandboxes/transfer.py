@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tatin_jobs.errors import SandboxError
-from worker.sandboxes.base import GuestProcess, Sandbox
+from worker.sandboxes.base import GuestProcess, Sandbox, together
 
 BLOCK = 256 * 1024
 PUSH_SECONDS = 30 * 60
@@ -53,17 +53,7 @@ async def feed(process: GuestProcess, parts: Sequence[bytes | Path]) -> tuple[in
         OSError: a part cannot be read.
     """
     stderr = bytearray()
-    tasks = [
-        asyncio.create_task(_write(process, parts)),
-        asyncio.create_task(_drain(process, "stdout", bytearray())),
-        asyncio.create_task(_drain(process, "stderr", stderr)),
-    ]
-    try:
-        await asyncio.gather(*tasks)  # no TaskGroup: callers look for a SandboxError, not for a group that holds one
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await together(_write(process, parts), _drain(process, "stdout", bytearray()), _drain(process, "stderr", stderr))
     return await process.wait(), stderr.decode(errors="replace").strip()
 
 

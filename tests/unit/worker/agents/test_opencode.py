@@ -164,3 +164,18 @@ def test_final_answer_on_a_last_line_without_newline_counts() -> None:
     reader = OpenCodeReader()
     reader.feed((RECORDINGS / "well-done.jsonl").read_bytes().rstrip(b"\n"))
     assert reader.verdict(0, b"", True).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"description": "List", "command": "ls"}, "ls"),
+        ({"limit": 5, "filePath": "a.py"}, "a.py"),
+        ({"todos": [1], "options": {"a": 1}, "number": 3, "name": "x"}, "todos=[…], options={…}, number=3, name=x"),
+        ({str(number): number for number in range(50)}, ", ".join(f"{number}={number}" for number in range(10))),
+    ],
+)
+def test_tool_call_is_shown_by_what_a_person_wants_to_see(arguments: dict[str, Any], text: str) -> None:
+    line = {"type": "tool_use", "part": {"tool": "t", "callID": "c", "state": {"input": arguments}}}
+    call, _ = OpenCodeReader().feed(json.dumps(line).encode() + b"\n")
+    assert call == AgentEvent("tool_call", text, {"name": "t", "id": "c"})
