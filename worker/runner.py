@@ -251,16 +251,40 @@ class Attempt:
         return verdict
 
     async def _judge(self, sandbox: Sandbox, followed: Followed, reader: AgentReader, stderr_tail: bytes) -> Verdict:
+        usage = self._gateway.usage if self._gateway else None
         if followed.stalled:
             text = f"The agent was quiet for {self._spec.idle_timeout_seconds} s (idle_timeout) and was stopped."
-            return Verdict(Outcome.TIMED_OUT, Reason.STALLED, text)
+            reason, why = (usage.blame(stalled=True) if usage else None) or (Reason.STALLED, "")
+            return Verdict(Outcome.TIMED_OUT, reason, f"{text} {why}".strip())
         if followed.exit_status is None:
             return Verdict(Outcome.TIMED_OUT, Reason.AGENT, f"The agent {how_it_ended(followed)}.")
-        snapshot = self._facts.snapshot
-        verdict = reader.verdict(followed.exit_status, stderr_tail, snapshot is not None and snapshot.changed)
-        if verdict.outcome is Outcome.FAILED and (await sandbox.usage()).oom_kills:
+        verdict = reader.verdict(followed.exit_status, stderr_tail, await self._changed(sandbox, followed))
+        if verdict.outcome is not Outcome.FAILED:
+            return verdict
+        if (await sandbox.usage()).oom_kills:
             return Verdict(Outcome.FAILED, Reason.OOM, self._oom_text, verdict.final_text)
+        if usage and verdict.reason is Reason.AGENT and (blamed := usage.blame()):
+            return Verdict(Outcome.FAILED, blamed[0], f"{verdict.message} {blamed[1]}", verdict.final_text)
         return verdict
+
+    async def _changed(self, sandbox: Sandbox, followed: Followed) -> bool:
+        """Whether the agent left anything: in the repository, or, looked at only when it was silent, beside it."""
+        if (self._facts.snapshot and self._facts.snapshot.changed) or followed.stdout_bytes or followed.stderr_bytes:
+            return bool(self._facts.snapshot and self._facts.snapshot.changed)
+        younger = [
+            "find",
+            GUEST_WORK,
+            "-path",
+            GUEST_REPO,
+            "-prune",
+            "-o",
+            "-type",
+            "f",
+            "-newer",
+            PROMPT_PATH,
+            "-print",
+        ]
+        return bool((await sandbox.run(younger)).stdout)
 
     async def _run_verify(self, sandbox: Sandbox) -> Followed:
         assert self._spec.verify is not None  # the caller looked

@@ -90,7 +90,7 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="A job file is described in the README; exit codes and JSON in docs/cli.md.")
+@app.callback(epilog="A job file is described in docs/job-file.md; exit codes and JSON in docs/cli.md.")
 def tatin(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")

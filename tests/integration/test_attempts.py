@@ -111,6 +111,12 @@ async def test_each_failure_has_its_outcome_and_reason(
     assert (result.outcome, result.reason, result.message, result.accepted) == (outcome, reason, job.message, True)
 
 
+async def test_a_silent_agent_that_left_only_an_artifact_did_something(each: Bench) -> None:
+    job, result = await each.run(command="echo kept > ../note.txt")
+    assert job.outcome is Outcome.SUCCEEDED, job.message
+    assert [item.name for item in result.artifacts] == ["note.txt"]
+
+
 async def test_what_a_timed_out_agent_did_is_kept(each: Bench) -> None:
     job, result = await each.run(command="echo half > half.txt; echo said; sleep 60", timeout_seconds=1)
     assert result.agent.timed_out

@@ -23,6 +23,7 @@ from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import open_store
 from tests.support.stores import LEASE_SECONDS, OFFER, make_job, submit
+from tests.support.wait import until
 
 pytestmark = pytest.mark.needs("valkey")
 
@@ -198,6 +199,7 @@ def test_a_process_that_a_left_over_note_names_is_not_touched(home: Home, tmp_pa
             with embedded_server(home):
                 (server,) = servers(home)
                 server.kill()
+                until(lambda: servers(home) == [], what="its death")
                 (home.store / "valkey.pid").write_text(str(pid))
         assert sleeper.poll() is None
         assert servers(other) == [foreign]

@@ -1,4 +1,4 @@
-"""The invariants I1 to I4 under random moves of two workers, a reaper and people, with replies lost: a model beside it."""
+"""The invariants I1 to I4 under random moves of two workers, a reaper and people, with replies lost."""
 
 from __future__ import annotations
 
