@@ -110,7 +110,7 @@ def _words(error: ErrorDetails, path: Path) -> tuple[str, str | None]:
         case "extra_forbidden":
             return _unknown(path)
         case "missing":
-            return "is missing.", "write it."
+            return "is missing.", f"write `{path[-1]}: ...`."
         case "too_long":
             return f"has more than {context['max_length']} items.", None
         case "tuple_type":

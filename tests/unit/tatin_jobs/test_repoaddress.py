@@ -32,7 +32,7 @@ def test_addresses_that_are_fetched(url: str, scheme: str, host: str, port: int)
     "url",
     [
         *("--upload-pack=touch /tmp/evil", "-c core.sshCommand=evil", "-uevil", "", " ", "app", "./app", "../app"),
-        *("ext::sh -c evil", "ext::sh", "fd::17", "file:///etc", "/home/x", "C:\\app", "HTTPS://example.com/x"),
+        *("ext::sh -c evil", "ext::sh", "fd::17", "file:///etc", "/srv/x", "C:\\app", "HTTPS://example.com/x"),
         *("ftp://example.com/x", "javascript:alert(1)", "https://", "https:///x", "https://example.com"),
         *("ssh://-oProxyCommand=evil/x", "ssh://-oProxyCommand=evil@example.com/x", "-oProxyCommand=evil:x"),
         *("ssh://%2doProxyCommand=evil/x", "git@-evil:x", "git@example.com:-x", "git@example.com:a:b"),

@@ -15,7 +15,7 @@ from worker.gateway.providers import PRESETS, api_root, select_provider
 
 def settings(**models: str) -> Settings:
     providers = {name: ModelProvider(base_url=address) for name, address in models.items()}
-    return Settings(home=Path("/home/someone/.tatin"), worker_name="w", models=providers)
+    return Settings(home=Path("/srv/someone/.tatin"), worker_name="w", models=providers)
 
 
 def test_presets_are_the_addresses_that_these_servers_have() -> None:
