@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -257,12 +258,13 @@ async def _spawn(argv: list[str], env: dict[str, str], cwd: str) -> asyncio.subp
 
 
 def _kill_marked(name: str) -> None:
-    """SIGKILL to every process with the mark, until none is left."""
+    """SIGKILL to every process with the mark, until none is left. They are not waited for: that is the event loop's, which
+    would miss their exit status."""
     while marked := [process for process in psutil.process_iter() if _mark(process) == name]:
         for process in marked:
             with suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(marked, timeout=0.05)
+        time.sleep(0.005)
 
 
 def _mark(process: psutil.Process) -> str | None:
