@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.home import Home
-from tatin_jobs.models import Need, Offer
+from tatin_jobs.models import Offer
 from tatin_jobs.settings import Settings
-from tatin_jobs.store import Store
+from tatin_jobs.store import Booked, Store
 from worker.collect import Unpackers
 from worker.journal import Journal
 from worker.repository import Repositories
@@ -17,13 +17,13 @@ from worker.sandboxes.base import SandboxProvider
 
 
 class Lingering:
-    """Needs of sandboxes whose lease ended but which are not yet verified gone: still booked (I4). Thread-safe."""
+    """What sandboxes take that are not verified gone: booked with or without a lease (I4), counted once. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._needs: dict[str, Need] = {}
+        self._needs: dict[str, Booked] = {}
 
-    def add(self, sandbox: str, need: Need) -> None:
+    def add(self, sandbox: str, need: Booked) -> None:
         with self._lock:
             self._needs[sandbox] = need
 
@@ -31,7 +31,7 @@ class Lingering:
         with self._lock:
             self._needs.pop(sandbox, None)
 
-    def needs(self) -> list[Need]:
+    def needs(self) -> list[Booked]:
         with self._lock:
             return list(self._needs.values())
 

@@ -19,6 +19,7 @@ from tatin_jobs.models import Lease
 from tatin_jobs.needs import granted
 from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, Result, StepTime, write_result
 from tatin_jobs.states import JobState, Outcome, Reason, Step
+from tatin_jobs.store import Booked
 from tatin_jobs.tools import InstalledTool, find_tool
 from worker.acceptance import accept
 from worker.agents import adapter
@@ -139,7 +140,7 @@ class Attempt:
         tools = [find_tool(self._context.home, name) for name in self._agent_adapter.tool_packages]
         if tools:
             self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
-        self._context.lingering.add(self._name, self._need)
+        self._context.lingering.add(self._name, Booked.of(self._need, self._lease.job.id, self._lease.token))
         entry = Entry(
             sandbox=self._name,
             job=self._lease.job.id,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from tatin_jobs.errors import SandboxError
+from tatin_jobs.store import Booked
 from worker.context import Context
 from worker.sandboxes.names import is_ours
 
@@ -46,7 +47,8 @@ async def sweep(context: Context, live: set[str]) -> str:
     resisting = []
     for name in left:
         if name in noted:
-            context.lingering.add(name, noted[name].need)
+            entry = noted[name]
+            context.lingering.add(name, Booked.of(entry.need, entry.job, entry.token))
         log.info("action=reap sandbox=%s", name)
         if not await destroy_sandbox(context, name):
             resisting.append(name)

@@ -250,6 +250,16 @@ async def test_a_sandbox_that_resists_stays_booked_until_it_is_gone(fake: Bench)
     assert await sweep(fake.context, live=set()) == ""
 
 
+async def test_a_running_attempt_is_booked_once(fake: Bench) -> None:
+    """I4: the lease and the sandbox of one attempt are not two; a host of four slots runs four."""
+    running = []
+    for _ in range(4):
+        job = fake.submit(fake.spec(command="echo up; sleep 2"))
+        running.append(asyncio.create_task(fake.attempt(fake.claim())))
+        await _printed(fake, job, b"up")
+    await asyncio.gather(*running)
+
+
 async def test_a_store_that_is_away_loses_no_ending(fake: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """F20: the attempt goes on without it, and its end is told when it is back."""
     from tatin_jobs.errors import StoreUnavailable
