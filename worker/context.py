@@ -17,7 +17,7 @@ from worker.sandboxes.base import SandboxProvider
 
 
 class Lingering:
-    """What sandboxes take that are not verified gone: booked with or without a lease (I4), counted once. Thread-safe."""
+    """What sandboxes take that are not verified gone: booked, with a lease or without, once (I4). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

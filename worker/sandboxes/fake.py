@@ -258,8 +258,8 @@ async def _spawn(argv: list[str], env: dict[str, str], cwd: str) -> asyncio.subp
 
 
 def _kill_marked(name: str) -> None:
-    """SIGKILL to every process with the mark, until none is left. They are not waited for: that is the event loop's, which
-    would miss their exit status."""
+    """SIGKILL to every process with the mark, until none is left. They are not waited for: that is the event loop's,
+    which would miss their exit status."""
     while marked := [process for process in psutil.process_iter() if _mark(process) == name]:
         for process in marked:
             with suppress(psutil.Error):
