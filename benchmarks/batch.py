@@ -2,7 +2,7 @@
 
 Each job clones a small repository, runs one shell command in bwrap and brings back the patch. The bare steps are git
 clone, bwrap and tar, run by ``xargs -P``. Both are timed in turn, in one run, on this machine; the figure is the ratio
-of the medians. Tatin's time goes from the first line of its submit to the last accepted result, with a worker that idles.
+of the medians. Tatin's time goes from its submit to the last accepted result, with a worker that idles.
 """
 
 from __future__ import annotations

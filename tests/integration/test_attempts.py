@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 def _nothing_is_left(made: Bench) -> None:
     """I1, I4, I5, I6 after each test."""
-    assert asyncio.run(made.provider.list()) == []  # type: ignore[arg-type]
+    assert asyncio.run(made.provider.list()) == []
     assert made.context.journal.entries() == []
     assert made.context.lingering.needs() == []
     assert made.store.misplaced() == []
@@ -103,7 +104,7 @@ async def test_a_job_that_goes_well_brings_everything_back(each: Bench) -> None:
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
 async def test_each_failure_has_its_outcome_and_reason(
-    each: Bench, changes: dict[str, object], outcome: Outcome, reason: Reason, words: str
+    each: Bench, changes: dict[str, Any], outcome: Outcome, reason: Reason, words: str
 ) -> None:
     job, result = await each.run(**changes)
     assert (job.outcome, job.reason) == (outcome, reason)

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from tatin_jobs.settings import load_settings
-from worker import runner
+from worker import acceptance, runner, sweep
 from worker.events import EventLog
 from worker.main import run_worker
 from worker.sandboxes.bwrap.provider import BwrapProvider
@@ -26,7 +26,7 @@ def die() -> None:
 
 def arm(point: str) -> None:
     """Make the worker die at ``point``."""
-    tell, create, accept, destroy = EventLog.ours, BwrapProvider.create, runner.accept, runner.destroy_sandbox
+    tell, create = EventLog.ours, BwrapProvider.create
 
     def ours(self: EventLog, kind: str, **fields: Any) -> None:
         if fields.get("step") == point:
@@ -40,19 +40,19 @@ def arm(point: str) -> None:
 
     async def collected(*args: Any) -> Any:
         die()
-        return await accept(*args)
+        return await acceptance.accept(*args)
 
     async def accepted(*args: Any) -> Any:
         die()
-        return await destroy(*args)
+        return await sweep.destroy_sandbox(*args)
 
     EventLog.ours = ours  # type: ignore[method-assign]
     if point == "created":
         BwrapProvider.create = created  # type: ignore[method-assign]
     elif point == "collected":
-        runner.accept = collected  # type: ignore[assignment]
+        runner.accept = collected  # type: ignore[assignment, attr-defined]
     elif point == "accepted":
-        runner.destroy_sandbox = accepted  # type: ignore[assignment]
+        runner.destroy_sandbox = accepted  # type: ignore[assignment, attr-defined]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ OFFER = Offer(cpus=4, memory_mib=6000, disk_mib=50_000, slots=4, tags=("arch:amd
 
 
 def _settings(tmp_path: Path, **changes: object) -> Settings:
-    return Settings(home=tmp_path, worker_name="w", **changes)  # type: ignore[arg-type]
+    return Settings(home=tmp_path, worker_name="w", **changes)
 
 
 def test_a_host_offers_twice_its_cpus_and_keeps_memory_for_itself(
