@@ -204,6 +204,7 @@ def test_a_process_that_a_left_over_note_names_is_not_touched(home: Home, tmp_pa
         assert sleeper.poll() is None
         assert servers(other) == [foreign]
         sleeper.kill()
+        foreign.kill()
 
 
 def test_a_server_that_hangs_is_told_of_and_not_killed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
