@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
+from tatin_jobs.names import WORKER
 
 
 class _Section(BaseModel):
@@ -66,7 +67,8 @@ class Settings(_Section):
 
     home: Path
     redis_url: str | None = None
-    worker_name: str
+    worker_name: str = Field(pattern=f"^(?:{WORKER.pattern})$")
+    """Unique among the workers of one store: leases and capacity are kept by it."""
     cpus: int | None = Field(default=None, ge=1, le=4096)
     """CPUs offered; default: twice the logical ones (agents mostly wait for the model)."""
     memory_mib: int | None = Field(default=None, ge=256)

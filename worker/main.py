@@ -121,7 +121,6 @@ class Worker:
         self._problem = ""
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
-        self._drained = threading.Event()
         self._claimer = Claimer(store, settings, self._context.offer, self._context.lingering.needs, self._may_claim)
         self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.token))
         self._beats = Beats(
