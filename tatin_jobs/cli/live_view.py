@@ -83,6 +83,7 @@ class _JobLog:
         self._attempt = job.attempt
         self._lines = {stream: LineSplitter(self._line) for stream in ("stdout", "stderr")}
         self._tail = self._tail_of(job.attempt)
+        self._in_event = False
 
     def follow(self, store: Store, stop: threading.Event) -> None:
         for chunks in follow_log(store, self._job.id, follow=True, stop=stop, block_seconds=LOOK_SECONDS):
@@ -109,7 +110,10 @@ class _JobLog:
                 self._view.line(self._job, line)
 
     def _line(self, line: str) -> None:
-        if self._tail is None or not is_event_stream(line):
+        is_event = self._in_event or (self._tail is not None and is_event_stream(line))
+        # A longer line comes in several pieces, of which only the first looks like an event.
+        self._in_event = is_event and len(line) == LineSplitter.MAX_CHARACTERS
+        if not is_event:
             self._view.line(self._job, line)
 
 
