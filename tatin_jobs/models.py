@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tatin_jobs.states import JobState, Outcome, Reason, Step
+from tatin_jobs.states import HeldFor, JobState, Outcome, Reason, Step
 
 RECORD_VERSION = 1
 """Written into every record and need class. A worker never looks into a class of a version that it does not know, so
@@ -119,8 +119,13 @@ class JobSpec(Frozen):
     timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
     idle_timeout_seconds: int = DEFAULT_IDLE_TIMEOUT_SECONDS
     retries: Retries = Retries()
+    account: str | None = None
+    """Whose limit the job's model calls count against; jobs of one account are held together."""
+    needs: tuple[str, ...] = ()
+    """As written: names of jobs of the same batch, or ids. ``Job.needs`` has the ids."""
     priority: int = 0
     not_before: datetime | None = None
+    deadline: datetime | None = None
     artifacts: tuple[str, ...] | None = None
 
 
@@ -160,8 +165,11 @@ class Job(Frozen):
     token: str | None = None
     """``<store id>:<number>`` of the newest lease."""
     cancel_wanted: bool = False
+    held_for: HeldFor | None = None
     held_until: datetime | None = None
-    """None while held by a person."""
+    """None while held by a person or for other jobs."""
+    needs: tuple[str, ...] = ()
+    """Ids of the jobs that are to succeed before this one runs."""
     retry_of: str | None = None
     created_at: datetime
     started_at: datetime | None = None
@@ -197,6 +205,8 @@ class Lease(Frozen):
     job: Job
     token: str
     attempt: int
+    probe: bool = False
+    """Its model route is held; this attempt is to find out whether it works again."""
 
 
 class Batch(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from tatin_jobs.errors import AttemptError, DiskFull
@@ -25,6 +26,8 @@ class Ending:
     reason: Reason | None = None
     message: str = ""
     hand_back: bool = False
+    reset_at: datetime | None = None
+    """With reason quota: when the limit ends, in UTC, if anybody said so."""
 
 
 class Fate(StrEnum):

@@ -455,7 +455,7 @@ class Attempt:
 def _decide(verdict: Verdict, verified: Followed | None) -> Ending:
     """Verify has the last word on an agent that ended well; it never turns a failed one into a success."""
     if verified is None or verdict.outcome is not Outcome.SUCCEEDED or verified.exit_status == 0:
-        return Ending(verdict.outcome, verdict.reason, verdict.message)
+        return Ending(verdict.outcome, verdict.reason, verdict.message, reset_at=verdict.reset_at)
     return Ending(Outcome.FAILED, Reason.VERIFY, f"The verify command {how_it_ended(verified)}.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from tatin_jobs.models import JobSpec
@@ -77,6 +78,8 @@ class Verdict:
     reason: Reason | None = None
     message: str = ""
     final_text: str | None = None
+    reset_at: datetime | None = None
+    """With reason quota: when the limit ends, in UTC, if the tool said so."""
 
 
 class AgentReader(ABC):
