@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,22 @@ def spec_of(number: int, memory_mib: int = 512) -> SandboxSpec:
     return SandboxSpec(name=f"tatin-{HOME_ID}-contract-{number}", cpus=1, memory_mib=memory_mib, disk_mib=1000)
 
 
+Make = Callable[[], SandboxProvider]
+
+
 @pytest.fixture(params=["fake", pytest.param("bwrap", marks=pytest.mark.needs("bwrap"))])
-def provider(request: pytest.FixtureRequest, tmp_path: Path) -> SandboxProvider:
+def make_provider(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """A provider on the one home of this test: each call gives what the next worker of that home would have."""
     home = Home(tmp_path / "home")
     home.prepare()
     if request.param == "bwrap":
-        return BwrapProvider(home, HOME_ID)
-    return FakeProvider(home.sandboxes, HOME_ID)
+        return lambda: BwrapProvider(home, HOME_ID)
+    return lambda: FakeProvider(home.sandboxes, HOME_ID, survives_worker=True)
+
+
+@pytest.fixture
+def provider(make_provider: Make) -> SandboxProvider:
+    return make_provider()
 
 
 @pytest.fixture

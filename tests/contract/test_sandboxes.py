@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tatin_jobs.errors import CommandTimeout, SandboxError
-from tests.contract.conftest import HOME_ID, spec_of
+from tests.contract.conftest import HOME_ID, Make, spec_of
 from tests.support.wait import until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, RunChunk, Sandbox, SandboxProvider, StartSpec
 from worker.sandboxes.transfer import push_files
@@ -273,3 +273,31 @@ async def test_descriptors_do_not_grow_with_use(provider: SandboxProvider) -> No
     # Transports close in the loop's next rounds.
     await asyncio.to_thread(until, lambda: len(os.listdir("/dev/fd")) <= before)
     await provider.destroy(sandbox.name)
+
+
+# adopt
+
+
+async def test_a_sandbox_that_survives_its_worker_is_adopted_with_what_runs_in_it(
+    provider: SandboxProvider, sandbox: Sandbox, make_provider: Make
+) -> None:
+    """The agent goes on, and its output is whole from any offset; what does not survive says so."""
+    await sandbox.start(_start("sh", "-c", "echo one; sleep 0.5; echo two; exit 3"))
+    other = make_provider()
+    if not provider.capabilities.survives_worker:
+        with pytest.raises(SandboxError):
+            await other.adopt(sandbox.name)
+        with pytest.raises(SandboxError):
+            sandbox.started("agent")
+        return
+    run = (await other.adopt(sandbox.name)).started("agent")
+    assert await _output(run.follow()) == b"one\ntwo\n"
+    assert await _output(run.follow(4)) == b"two\n"
+    assert (await run.status()).exit_status == 3
+    await other.destroy(sandbox.name)
+    assert await provider.list() == []
+
+
+async def test_what_is_not_there_is_not_adopted(provider: SandboxProvider) -> None:
+    with pytest.raises(SandboxError):
+        await provider.adopt(spec_of(9).name)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tatin_jobs.errors import CommandTimeout
+from tatin_jobs.errors import CommandTimeout, SandboxError
 
 GUEST_USER = "agent"
 GUEST_HOME = "/home/agent"
@@ -194,6 +194,15 @@ class Sandbox(ABC):
     async def start(self, spec: StartSpec) -> Run:
         """Start the agent step, detached."""
 
+    def started(self, label: str) -> Run:
+        """The run that was started under ``label``, by this worker or by the one that made the sandbox: what is left
+        in the guest of a run whose connections are gone. Asking it anything raises SandboxError when there is none.
+
+        Raises:
+            SandboxError: this kind of sandbox does not survive its worker.
+        """
+        raise SandboxError(f"Sandbox '{self.name}' does not survive its worker.")
+
     @abstractmethod
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         """Make the guest's ``127.0.0.1:port`` reach ``protocol`` on the host: called once per connection, as with
@@ -274,6 +283,16 @@ class SandboxProvider(ABC):
             SandboxError: it could not be made; what was half made is gone, or ``destroy`` removes it.
             DiskFull: the host has no room for it.
         """
+
+    async def adopt(self, name: str) -> Sandbox:
+        """The living sandbox ``name`` of an earlier worker of this home, as if ``create`` had made it just now: ready
+        for ``exec``, ``started`` and ``serve`` (on the ports that the earlier worker served too). Only asked of a
+        provider that ``survives_worker``; nothing in the guest is disturbed.
+
+        Raises:
+            SandboxError: it is not there, is dead, or cannot be reached in a bounded time; it will be destroyed.
+        """
+        raise SandboxError(f"A sandbox of kind '{self.kind}' does not survive its worker: '{name}' is not adopted.")
 
     @abstractmethod
     async def list(self) -> Sequence[str]:

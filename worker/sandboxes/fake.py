@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -37,13 +37,15 @@ from worker.sandboxes.base import (
     SandboxUsage,
     StartSpec,
 )
-from worker.sandboxes.launched import start_run
+from worker.sandboxes.launched import LaunchedRun, start_run
 from worker.sandboxes.names import is_ours
 from worker.sandboxes.removal import remove_tree
 
 CAPABILITIES = Capabilities(
     separate_kernel=False, egress_control=False, survives_worker=False, snapshot=False, sudo=False
 )
+DEAD = "dead"
+"""A file in the folder of a sandbox that died."""
 MARK = "TATIN_FAKE_SANDBOX"
 """The variable by which a guest's processes are known, however they were detached."""
 _LAUNCHER = Path(launcher.__file__).read_text()
@@ -67,11 +69,12 @@ class FakeProvider(SandboxProvider):
     kind: ClassVar[str] = "fake"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
-    def __init__(self, root: Path, home_id: str, dials: Dials | None = None) -> None:
+    def __init__(self, root: Path, home_id: str, dials: Dials | None = None, *, survives_worker: bool = False) -> None:
         self._root = root
         self._home_id = home_id
         self.dials = dials or Dials()
         self.live: dict[str, FakeSandbox] = {}
+        self.capabilities = replace(CAPABILITIES, survives_worker=survives_worker)  # type: ignore[misc]
 
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         self._check_name(spec.name)
@@ -83,6 +86,14 @@ class FakeProvider(SandboxProvider):
             os.makedirs(f"{folder}{path}")
         self.live[spec.name] = FakeSandbox(spec.name, folder, self.dials)
         return self.live[spec.name]
+
+    async def adopt(self, name: str) -> FakeSandbox:
+        self._check_name(name)
+        folder = self._root / name
+        if not self.capabilities.survives_worker or not folder.is_dir() or (folder / DEAD).exists():
+            raise SandboxError(f"Sandbox '{name}' is not alive.")
+        self.live[name] = FakeSandbox(name, folder, self.dials)
+        return self.live[name]
 
     async def list(self) -> Sequence[str]:
         if self.dials.list_fails:
@@ -129,6 +140,7 @@ class FakeSandbox(Sandbox):
     async def die(self) -> None:
         """Let it die of itself, as a crashed machine does."""
         self._dead.set()
+        (self._folder / DEAD).touch()
         await self.close()
 
     @asynccontextmanager
@@ -157,6 +169,9 @@ class FakeSandbox(Sandbox):
         )
         env = {**self._env, **{key: self._mapped(value) for key, value in spec.env.items()}}
         return await start_run(lambda args: self.python(_LAUNCHER, args), mapped, env, self._mapped(GUEST_RUN))
+
+    def started(self, label: str) -> Run:
+        return LaunchedRun(lambda args: self.python(_LAUNCHER, args), f"{self._mapped(GUEST_RUN)}/{label}")
 
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         try:
