@@ -62,6 +62,16 @@ class ModelProvider(_Section):
         return None
 
 
+class AgentSettings(_Section):
+    """``[agents.<tool>]``: what this worker does its own way with one agent tool."""
+
+    version: str | None = Field(default=None, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")
+    """Instead of the version that this release of Tatin pins and was tested with."""
+    config: Path | None = None
+    """A JSON file in the form of the tool's own configuration. What Tatin writes for a job is merged into it; it goes
+    into the guest, so it must hold no secret."""
+
+
 class Settings(_Section):
     """Everything that can be set. ``sources`` maps a name to where its value came from; absent: the default."""
 
@@ -90,6 +100,10 @@ class Settings(_Section):
     default_memory_mib: int = Field(default=8192, ge=128)
     default_disk_mib: int = Field(default=20_000, ge=100)
     models: dict[str, ModelProvider] = Field(default_factory=dict)
+    agents: dict[str, AgentSettings] = Field(default_factory=dict)
+    agent_classes: tuple[str, ...] = ()
+    """``module:Class`` of the agent adapters of the user's own that jobs may name as their ``tool``. Their code runs in
+    the worker, outside every sandbox, so a job file alone cannot choose it."""
     private_repos: bool = False
     """Whether jobs may clone from this host and its private network (A27)."""
     notify: tuple[str, ...] = ()
@@ -98,6 +112,10 @@ class Settings(_Section):
     """agent.log is cut at this size."""
     artifact_limit_mib: int = Field(default=2048, ge=1)
     sources: dict[str, str] = Field(default_factory=dict)
+
+    def agent(self, tool: str) -> AgentSettings:
+        """What is set for this agent tool."""
+        return self.agents.get(tool, AgentSettings())
 
     def source(self, name: str) -> str:
         """Where the value of ``name`` came from, for ``doctor``."""

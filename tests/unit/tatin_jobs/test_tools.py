@@ -67,8 +67,8 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 
 def pin(monkeypatch: pytest.MonkeyPatch, data: bytes, platform: str | None = None) -> None:
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
-    package = Package("agent-here", "1.2.3", integrity, 1)
-    tool = Tool("agent", "1.2.3", "bin/agent", {platform or pins.this_platform(): package})
+    package = Package("agent-here", "1.2.3", integrity, 1, {"bin/agent": "bin/agent"})
+    tool = Tool("agent", "1.2.3", "bin/agent", {platform or pins.this_platform(): (package,)})
     monkeypatch.setattr(pins, "TOOLS", {"agent": tool})
 
 
@@ -88,6 +88,36 @@ def test_an_installed_tool_runs_and_every_user_may_read_it(home: Home, source: S
     assert tool.folder == home.tools / "agent" / "1.2.3"
     assert find_tool(home, "agent") == tool
     assert os.listdir(home.tools / "agent") == ["1.2.3"]
+
+
+def test_a_tool_of_two_packages_is_put_together_and_run_by_its_script(
+    home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.data = archive_of("package/dist/deep/main.js")
+    integrity = "sha512-" + base64.b64encode(hashlib.sha512(source.data).digest()).decode()
+    packages = tuple(
+        Package(name, "1.2.3", integrity, 1, {"dist/": f"lib/{name}/"}) for name in ("agent-here", "runtime")
+    )
+    script = '\n#!/bin/sh\nexec "${0%/*}/../lib/runtime/deep/main.js" "$@"\n'
+    tool = Tool("agent", "1.2.3", "bin/agent", {pins.this_platform(): packages}, script)
+    monkeypatch.setattr(pins, "TOOLS", {"agent": tool})
+    folder = install_tool(home, "agent", quiet).folder
+    assert source.asked == 2
+    assert (folder / "lib/agent-here/deep/main.js").read_bytes() == PROGRAM
+    assert (folder / "lib/agent-here/deep").stat().st_mode & 0o777 == 0o755
+    assert subprocess.run([folder / "bin/agent"], capture_output=True, check=True).stdout == b"1.2.3\n"
+
+
+def test_a_version_of_the_users_choice_is_installed_beside_its_pin(home: Home, source: Source) -> None:
+    """[agents.<tool>] version: npm's own check is then all there is, so what runs must at least say that version."""
+    source.data = archive_of(content=b"#!/bin/sh\necho 1.3.0\n")
+    tool = install_tool(home, "agent", quiet, "1.3.0")
+    assert (tool.version, tool.folder) == ("1.3.0", home.tools / "agent/1.3.0")
+    assert find_tool(home, "agent", "1.3.0") == tool
+    with pytest.raises(PartMissing, match="is not installed on this host"):
+        find_tool(home, "agent")
+    with pytest.raises(TatinError, match="does not run on this host"):
+        install_tool(home, "agent", quiet, "1.4.0")
 
 
 def test_a_second_installation_downloads_nothing(home: Home, source: Source) -> None:
@@ -202,10 +232,11 @@ def test_the_package_fits_system_and_cpu(
 
 @pytest.mark.parametrize(
     "package",
-    [package for tool in TOOLS.values() for package in tool.packages.values()],
+    [package for tool in TOOLS.values() for packages in tool.packages.values() for package in packages],
     ids=lambda package: package.name,
 )
 def test_each_pin_is_a_whole_digest(package: Package) -> None:
+    assert package.integrity is not None
     algorithm, _, value = package.integrity.partition("-")
     assert len(base64.b64decode(value, validate=True)) == hashlib.new(algorithm).digest_size >= 32
 
@@ -222,7 +253,7 @@ def fake_npm(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None
 
 @pytest.fixture
 def package() -> Package:
-    return Package("agent-here", "1.2.3", "sha512-", 1)
+    return Package("agent-here", "1.2.3", "sha512-", 1, {})
 
 
 def test_a_download_says_now_and_then_that_it_still_runs(
@@ -308,6 +339,5 @@ def test_list_says_what_is_installed(
 
 
 def test_an_unknown_tool_ends_the_command_with_bad_use(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["install", "nonesuch"])
-    assert caught.value.code == EXIT_BAD_USE
+    assert main(["install", "nonesuch"]) == EXIT_BAD_USE
+    assert "one of: claude, opencode, pi" in capsys.readouterr().err
