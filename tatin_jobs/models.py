@@ -127,6 +127,10 @@ class JobSpec(Frozen):
     not_before: datetime | None = None
     deadline: datetime | None = None
     artifacts: tuple[str, ...] | None = None
+    cell: dict[str, str] = Field(default_factory=dict)
+    """Which combination of a matrix: axis -> its value in one short line."""
+    trial: int = 1
+    trials: int = 1
 
 
 class Need(Frozen):

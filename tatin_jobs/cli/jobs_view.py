@@ -51,6 +51,14 @@ def agent(job: Job) -> str:
     return f"{job.spec.tool} {job.spec.model.name}" if job.spec.model else job.spec.tool
 
 
+def cell_text(job: Job) -> str:
+    """Which combination of a matrix, and which trial: ``tool=pi prompt_file=b.md #2``; nothing where there is one."""
+    parts = [f"{axis}={value}" for axis, value in job.spec.cell.items()]
+    if job.spec.trials > 1:
+        parts.append(f"#{job.spec.trial}")
+    return " ".join(parts)
+
+
 def took(job: Job, now: datetime) -> str:
     """How long the newest attempt took or has taken; a dash before the first."""
     if job.summary and job.summary.wall_seconds is not None:
@@ -75,8 +83,9 @@ def local(instant: datetime | None) -> str:
 
 
 def jobs_table(jobs: Sequence[Job], places: Mapping[str, int], now: datetime) -> Table:
-    """One row a job."""
-    table = plain_table("", "ID", "STATUS", "AGE", "TIME", "DIFF", "AGENT", "WORKER", right=("AGE", "TIME"))
+    """One row a job; a column for the cell where any job has one."""
+    cells = ("CELL",) if any(map(cell_text, jobs)) else ()
+    table = plain_table("", "ID", "STATUS", "AGE", "TIME", "DIFF", "AGENT", *cells, "WORKER", right=("AGE", "TIME"))
     for job in jobs:
         table.add_row(
             cell(glyph(job), style(job)),
@@ -86,6 +95,7 @@ def jobs_table(jobs: Sequence[Job], places: Mapping[str, int], now: datetime) ->
             cell(took(job, now)),
             cell(job_diff(job)),
             cell(agent(job), limit=40),
+            *([cell(cell_text(job), limit=60)] if cells else []),
             cell(job.worker or "-", limit=30),
         )
     return table
@@ -107,6 +117,8 @@ def job_json(job: Job, *, place: int | None = None, spec: bool = False) -> dict[
         "tool": job.spec.tool,
         "model": job.spec.model.model_dump(mode="json") if job.spec.model else None,
         "labels": dict(job.spec.labels),
+        "cell": dict(job.spec.cell),
+        "trial": job.spec.trial,
         "place_in_line": place,
     }
     if spec:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tatin_jobs.cli.attempts import StoredAttempt, stored_attempts
-from tatin_jobs.cli.jobs_view import agent, glyph, job_diff, job_json, jobs_table, local, status, took
+from tatin_jobs.cli.jobs_view import agent, cell_text, glyph, job_diff, job_json, jobs_table, local, status, took
 from tatin_jobs.cli.options import AsJson, JobOrBatch
 from tatin_jobs.cli.output import console, print_json, write_text
 from tatin_jobs.cli.session import Session, now, open_session
@@ -78,6 +78,8 @@ def _job_fields(job: Job, place: int | None) -> Iterator[Field]:
     if job.retry_of:
         yield "retry of", job.retry_of
     yield "agent", agent(job)
+    if cell := cell_text(job):
+        yield "cell", cell
     yield "repository", f"{spec.repo.url or spec.repo.path or '-'}{f' at {spec.repo.ref}' if spec.repo.ref else ''}"
     if spec.prompt:
         yield "prompt", clean_line(spec.prompt, 200)

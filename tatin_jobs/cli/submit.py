@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +21,7 @@ from tatin_jobs.submitting import JobFiles, Submitted, at_once_range, live_worke
 from tatin_jobs.terminal import clean
 
 if TYPE_CHECKING:
-    from tatin_jobs.models import WorkerInfo
+    from tatin_jobs.models import JobSpec, WorkerInfo
     from tatin_jobs.spec import ReadJob
 
 
@@ -96,10 +98,20 @@ def _show_resolved(files: JobFiles, as_json: bool) -> None:
     for item in read:
         for text in item.warnings:
             warn(f"{item.source}: {text}")
+    if any(item.spec.cell or item.spec.trials > 1 for item in read):
+        say(_cells([item.spec for item in read]))
     if as_json:
         print_json({"jobs": [_resolved(item) for item in read]})
     else:
         write_text(clean(_yaml([_resolved(item) for item in read])))
+
+
+def _cells(specs: Sequence[JobSpec]) -> str:
+    """The combinations of a submit, a line each, with how often each runs."""
+    counts = Counter((spec.name, *(f"{axis}={value}" for axis, value in spec.cell.items())) for spec in specs)
+    lines = [f"{len(specs)} jobs in {len(counts)} cells:"]
+    lines += [f"  {count} x {'  '.join(cell)}" for cell, count in counts.items()]
+    return "\n".join(lines)
 
 
 def _resolved(item: ReadJob) -> dict[str, Any]:

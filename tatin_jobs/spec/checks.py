@@ -29,6 +29,7 @@ MAX_LABELS = 32
 MAX_TAGS = 32
 MAX_GLOBS = 64
 MAX_INPUTS = 1_000
+MAX_TRIALS = 1_000
 MAX_PATH = 1_000
 """Characters of a path, a pattern or an address's name."""
 

@@ -101,6 +101,7 @@ def _sizes(low_mib: int, high_mib: int) -> Checked:
     return _texts(lambda value: checks.size(low_mib, high_mib, value), pattern=pattern)
 
 
+_MATRIX_SCHEMA = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}}
 _ARGV_SCHEMA = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": checks.MAX_LIST}
 _NO_REPEATS = AfterValidator(checks.no_repeats)
 _TOTAL = AfterValidator(checks.check_total)
@@ -125,6 +126,9 @@ Command = Annotated[str | tuple[str, ...], Checked(checks.command, {"anyOf": [{"
 Argument = Annotated[str, _texts(checks.argument)]
 Arguments = Annotated[tuple[Argument, ...], Field(max_length=checks.MAX_LIST), _TOTAL]
 Input = Annotated[InputSource, Located(local_files.input_file)]
+Matrix = Annotated[None, Checked(lambda value: value, _MATRIX_SCHEMA)]
+"""Read by ``matrix`` before the fields are."""
+Trials = Annotated[int, _numbers(1, checks.MAX_TRIALS)]
 Inputs = Annotated[
     tuple[Input, ...], Field(max_length=checks.MAX_INPUTS), _NO_REPEATS, AfterValidator(local_files.check_inputs)
 ]

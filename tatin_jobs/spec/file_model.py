@@ -162,6 +162,15 @@ class JobFile(_Section):
         examples=["./agent --yes", ["python3", "agent.py"]],
     )
     args: f.Arguments = Field((), description="Further arguments of the agent, after Tatin's own.")
+    matrix: f.Matrix = Field(
+        None,
+        description="One job for each combination of these values: field -> list of its values, with `include` and"
+        " `exclude` as in GitHub Actions.",
+        examples=[{"tool": ["claude", "pi"], "model": ["a", "b"]}],
+    )
+    trials: f.Trials = Field(
+        1, description="How often each combination runs, as a job of its own each time.", examples=[3]
+    )
     inputs: f.Inputs = Field(
         (),
         description="Files beside or below the job file; they are copied into the guest's `work/` under the same"

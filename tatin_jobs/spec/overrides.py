@@ -27,11 +27,8 @@ class Override:
 
     path: tuple[str, ...]
     value: Any
-
-    @property
-    def source(self) -> str:
-        """What complaints name in place of a file and a line."""
-        return f"--set {dotted(self.path)}"
+    source: int | str
+    """Where it comes from, for complaints: a line of the file, or what stands in place of file and line."""
 
 
 def read_overrides(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
@@ -46,7 +43,7 @@ def read_overrides(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]
             problems.append(Problem((), what, shown(key), "write it as resources.cpus=2.", "--set"))
             continue
         try:
-            overrides.append(Override(path, _value(value)))
+            overrides.append(Override(path, _value(value), f"--set {dotted(path)}"))
         except FieldError as error:
             problems.append(Problem((), error.message, shown(value), error.try_, f"--set {dotted(path)}"))
     return overrides, problems

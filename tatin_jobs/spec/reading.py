@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from tatin_jobs.blobs import Blobs
@@ -15,6 +16,7 @@ from tatin_jobs.names import NAME
 from tatin_jobs.settings import Settings
 from tatin_jobs.spec.file_model import JobFile
 from tatin_jobs.spec.local_files import Surroundings
+from tatin_jobs.spec.matrix import expand
 from tatin_jobs.spec.need import need_of
 from tatin_jobs.spec.overrides import Override, apply, read_overrides
 from tatin_jobs.spec.problems import Problem, complaint, dotted
@@ -51,6 +53,8 @@ class _Pending:
     file: str
     document: Document
     job: JobFile
+    cell: Mapping[str, str]
+    trial: int
 
 
 def read_jobs(
@@ -89,13 +93,18 @@ def _resolve(pending: Sequence[_Pending], settings: Settings, blobs: Blobs, now:
     keeper = Keeper(blobs)
     jobs: list[ReadJob] = []
     complaints: list[Complaint] = []
+    told: set[tuple[str, str]] = set()
     for item in pending:
         try:
             spec = keeper.spec(item.job, _default_name(item.file))
         except CannotKeep as error:
             complaints += _complaints(item.file, item.document, [error.problem])
             continue
-        jobs.append(ReadJob(spec, need_of(spec, settings), item.file, keeper.warnings(item.job, now)))
+        spec = spec.model_copy(update={"cell": dict(item.cell), "trial": item.trial, "trials": item.job.trials})
+        warnings = [(item.file, text) for text in keeper.warnings(item.job, now)]
+        new = tuple(text for warning in warnings if warning not in told for text in warning[1:])
+        told.update(warnings)
+        jobs.append(ReadJob(spec, need_of(spec, settings), item.file, new))
     if complaints:
         raise BadJobFile(list(dict.fromkeys(complaints)))
     return jobs
@@ -112,15 +121,30 @@ def _read_file(
     if not documents and not problems:
         complaints.append(Complaint(file, None, "", "holds no job.", try_="see the examples in jobs/."))
     around = Surroundings(Path.cwd() if file == STDIN else Path(file).absolute().parent, now)
-    pending = []
+    pending: list[_Pending] = []
     for document in documents:
         misplaced, unfilled = apply(overrides, document), fill_in(document, environ)
-        job, wrong = validate(document, around)
-        wrong = [problem for problem in wrong if problem.path not in document.broken]
-        complaints += _complaints(file, document, [*misplaced, *unfilled, *wrong])
-        if job and not document.broken:
-            pending.append(_Pending(file, document, job))
+        cells, unexpanded = expand(document)
+        complaints += _complaints(file, document, [*misplaced, *unfilled, *unexpanded])
+        good = []
+        for cell in cells:
+            job, wrong = validate(cell.document, around)
+            wrong = [problem for problem in wrong if problem.path not in document.broken]
+            complaints += _complaints(file, cell.document, wrong)
+            if job and not document.broken:
+                good.append(_Pending(file, cell.document, job, cell.names, 1))
+        pending += _repeated(good)
+        if len(pending) > MAX_JOBS:
+            break
     return pending, sorted(complaints, key=lambda item: item.line or 0)
+
+
+def _repeated(cells: Sequence[_Pending]) -> Iterator[_Pending]:
+    """Every trial of every cell, the first of all of them first: a batch that is stopped half-way has as much of each.
+    More than MAX_JOBS are not made."""
+    most = max((cell.job.trials for cell in cells), default=0)
+    every = (replace(cell, trial=trial) for trial in range(1, most + 1) for cell in cells if trial <= cell.job.trials)
+    return islice(every, MAX_JOBS + 1)
 
 
 def _complaints(file: str, document: Document, problems: Sequence[Problem]) -> list[Complaint]:

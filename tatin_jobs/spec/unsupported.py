@@ -9,8 +9,6 @@ NOT_YET = "is not supported yet."
 FIELDS: Mapping[tuple[str, ...], str] = {
     ("template",): "write the text into `prompt` or `prompt_file`.",
     ("vars",): "write the text into `prompt`; `${VAR}` takes values from the environment.",
-    ("matrix",): "write one document for each combination, with `---` between them.",
-    ("trials",): "name the file as often as it is to run.",
     ("image",): "leave it out; the sandbox has its own.",
     ("secrets",): "leave it out; the keys of models are settings of the worker.",
     ("account",): "leave it out.",

@@ -75,7 +75,7 @@ class _Filler:
         body = _BODY.fullmatch(match["body"] or "")
         if body is not None:
             return self._value(body, path)
-        if path[:1] and path[0] not in FREE_TEXTS:
+        if path and not _is_free(path):
             advice = "write ${VAR}, ${VAR:-default} or ${VAR:?message}; for a plain `${`, write `$${`."
             self._refuse(path, "is no form of a variable that is known here.", match[0], advice)
         return match[0]
@@ -85,7 +85,7 @@ class _Filler:
         own = f"for the guest's own variable, write `$${{{shown(name)}}}`."
         if any(word in name.upper() for word in SECRET_WORDS):
             what = f"the variable {shown(name)} is named like a secret, and secrets do not go into a job file."
-            self._refuse(path, what, try_=f"leave it out; {own}" if path[:1] and path[0] in FREE_TEXTS else None)
+            self._refuse(path, what, try_=f"leave it out; {own}" if _is_free(path) else None)
             return ""
         value = self._environ.get(name)
         if value or (value is not None and not body["colon"]):
@@ -95,9 +95,15 @@ class _Filler:
         state = "is not set" if value is None else "is empty"
         message = f"the variable {shown(name)} {state}{f': {shown(text)}' if text else '.'}"
         advice = f"set it, or write ${{{shown(name)}:-default}}"
-        free = bool(path) and path[0] in FREE_TEXTS
-        self._refuse(path, message, try_=f"{advice}; {own}" if free else f"{advice}.")
+        self._refuse(path, message, try_=f"{advice}; {own}" if _is_free(path) else f"{advice}.")
         return ""
 
     def _refuse(self, path: Path, message: str, value: str | None = None, try_: str | None = None) -> None:
         self.problems.append(Problem(path, message, value, try_, self._document.line_of(path)))
+
+
+def _is_free(path: Path) -> bool:
+    """Whether this is a free text, as a field or as a value of it in the matrix."""
+    if path[:1] == ("matrix",):
+        path = path[3:] if path[1:2] in (("include",), ("exclude",)) else path[1:]
+    return bool(path) and str(path[0]).partition(".")[0] in FREE_TEXTS

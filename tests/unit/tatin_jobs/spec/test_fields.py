@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tatin_jobs.spec.unsupported import FIELDS
 from tatin_jobs.states import Reason
 from tests.unit.tatin_jobs.spec.files import MINIMAL, JobFolder
 
@@ -192,16 +193,7 @@ def test_a_tool_of_the_design_that_is_not_built_is_refused_by_name(jobs: JobFold
     assert found.line == 2
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *"template vars matrix trials image secrets account budget needs".split(),
-        "deadline",
-        "keep",
-        "repo.submodules",
-        "network.allow",
-    ],
-)
+@pytest.mark.parametrize("name", [".".join(path) for path in FIELDS])
 def test_a_field_of_the_design_that_is_not_built_is_refused_by_name(jobs: JobFolder, name: str) -> None:
     found = jobs.complaint(MINIMAL, overrides=[f"{name}=x"])
     assert found.message == f"`{name}` is not supported yet."
