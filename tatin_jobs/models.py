@@ -196,7 +196,13 @@ class AttemptSummary(Frozen):
     wall_seconds: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    model_calls: int | None = None
+    model_seconds: float | None = None
+    turns: int | None = None
     cost_usd: float | None = None
+    """None: unknown, which is not 0."""
     final_text: str | None = None
     """The agent's last words, at most 500 characters, as they came: clean before showing."""
     folder: str | None = None

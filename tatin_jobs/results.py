@@ -76,20 +76,47 @@ class CommandFacts(Frozen):
     output: str | None = None
 
 
-class Usage(Frozen):
-    """What the agent used, as its tool or the model route told. None: unknown, which is never 0."""
+class ToolUsage(Frozen):
+    """What the tool itself says that it used: words of the guest. None: it said nothing of it."""
 
     turns: int | None = None
-    tool_calls: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     cost_usd: float | None = None
+    """Some tools make up a price for a model that they do not know."""
+
+
+class Usage(Frozen):
+    """What the agent used. None: unknown, which is never 0.
+
+    Counted by the model route where the agent used one, and so the same figures for every tool; what the tool says is
+    kept beside, in ``tool``, and stands in only where nothing was counted (``counted_by``). ``input_tokens`` are
+    without those that were read from or written to a cache.
+    """
+
+    turns: int | None = None
+    """Calls that the model answered."""
+    tool_calls: int | None = None
+    """As the tool says: only it knows."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_usd: float | None = None
+    """Tokens times the worker's prices; None where the model has none there."""
     model_calls: int | None = None
-    """Calls that went through the model route."""
+    """Calls that went through the model route, answered or not."""
+    model_seconds: float | None = None
+    """How long there was at least one call under way."""
     model_errors: dict[str, int] = Field(default_factory=dict)
     """Status (or ``unreachable``) -> how often the model's provider answered so."""
+    untold_calls: int = 0
+    """Answered calls that told of no tokens: the figures above are without them."""
+    counted_by: Literal["route", "tool"] | None = None
+    """Whose figures the tokens are."""
+    tool: ToolUsage = ToolUsage()
 
 
 class PatchFacts(Frozen):
@@ -162,6 +189,11 @@ class Result(Frozen):
             wall_seconds=(self.finished_at - self.started_at).total_seconds(),
             input_tokens=self.usage.input_tokens,
             output_tokens=self.usage.output_tokens,
+            cache_read_tokens=self.usage.cache_read_tokens,
+            cache_write_tokens=self.usage.cache_write_tokens,
+            model_calls=self.usage.model_calls,
+            model_seconds=self.usage.model_seconds,
+            turns=self.usage.turns,
             cost_usd=self.usage.cost_usd,
             final_text=self.agent.final_text[:500] if self.agent.final_text else None,
             folder=str(folder),

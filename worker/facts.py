@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import tatin_jobs
 from tatin_jobs.models import Lease, Need
@@ -15,6 +16,7 @@ from tatin_jobs.results import (
     Result,
     SandboxFacts,
     StepTime,
+    ToolUsage,
     Usage,
 )
 from tatin_jobs.states import JobState
@@ -22,7 +24,10 @@ from worker.collect import Collected, Snapshot
 from worker.ending import Ending
 from worker.events import EventLog
 from worker.gateway import RouteUsage
+from worker.gateway.tokens import KINDS
 from worker.sandboxes.base import SandboxProvider, SandboxUsage
+
+TOKENS = tuple(f"{kind}_tokens" for kind in KINDS)
 
 
 @dataclass
@@ -115,19 +120,27 @@ class Facts:
 
 
 def _usage(events: EventLog, route: RouteUsage | None) -> Usage:
-    """The tool's own figures where it gives them, else the model route's; None stays unknown."""
-
-    def tokens(name: str, fallback: int | None) -> int | None:
-        return int(events.sums[name]) if name in events.sums else fallback
-
-    return Usage(
+    """What the model route counted, and beside it what the tool says, which stands in where nothing was counted."""
+    said = ToolUsage(
         turns=events.turns or None,
-        tool_calls=events.tool_calls if events.turns else None,
-        input_tokens=tokens("input_tokens", route.input_tokens if route else None),
-        output_tokens=tokens("output_tokens", route.output_tokens if route else None),
-        cache_read_tokens=tokens("cache_read_tokens", None),
-        cache_write_tokens=tokens("cache_write_tokens", None),
         cost_usd=events.sums.get("cost_usd"),
-        model_calls=route.calls if route else None,
-        model_errors=dict(route.errors) if route else {},
+        **{name: int(events.sums[name]) for name in TOKENS if name in events.sums},
+    )
+    tool_calls = events.tool_calls if events.turns else None
+    counted = route is not None and route.tokens.told
+    tokens = {f"{kind}_tokens": getattr(route.tokens, kind) for kind in KINDS} if counted and route else {}
+    if not counted:
+        tokens = {name: getattr(said, name) for name in TOKENS}
+    by: Literal["route", "tool"] = "route" if counted else "tool"
+    shared = {"tool_calls": tool_calls, "tool": said, "counted_by": by if any(tokens.values()) else None, **tokens}
+    if route is None:
+        return Usage(turns=said.turns, cost_usd=said.cost_usd, **shared)
+    return Usage(
+        turns=route.answered,
+        cost_usd=route.cost_usd,
+        model_calls=route.calls,
+        model_seconds=round(route.model_seconds, 3),
+        model_errors=dict(route.errors),
+        untold_calls=route.untold,
+        **shared,
     )

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tatin_jobs.errors import AttemptError, DiskFull, TatinError
@@ -31,7 +32,7 @@ from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_fa
 from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, run_followed
-from worker.gateway import ModelGateway, select_provider
+from worker.gateway import ModelGateway, price_of, select_provider
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
@@ -176,7 +177,9 @@ class Attempt:
             return None
         name, provider = select_provider(self._context.settings, self._spec.model)
         token = secrets.token_urlsafe(32)
-        self._gateway = await self._stack.enter_async_context(ModelGateway(provider, self._spec.model, token))
+        price = price_of(self._context.settings, name, provider, self._spec.model.name)
+        gateway = ModelGateway(provider, self._spec.model, token, price=price)
+        self._gateway = await self._stack.enter_async_context(gateway)
         self._facts.route = self._gateway.usage
         await sandbox.serve(MODEL_PORT, self._gateway.protocol)
         return ModelRoute(
@@ -265,7 +268,9 @@ class Attempt:
         if (await sandbox.usage()).oom_kills:
             return Verdict(Outcome.FAILED, Reason.OOM, self._oom_text, verdict.final_text)
         if usage and verdict.reason is Reason.AGENT and (blamed := usage.blame()):
-            return Verdict(Outcome.FAILED, blamed[0], f"{verdict.message} {blamed[1]}", verdict.final_text)
+            verdict = replace(verdict, reason=blamed[0], message=f"{verdict.message} {blamed[1]}")
+        if usage and usage.quota and verdict.reason is Reason.QUOTA and verdict.reset_at is None:
+            verdict = replace(verdict, reset_at=usage.quota.reset_at)
         return verdict
 
     async def _changed(self, sandbox: Sandbox, followed: Followed) -> bool:
@@ -463,6 +468,4 @@ def _not_collected(ending: Ending, error: AttemptError) -> Ending:
     """Success without its results is no success; another ending stays what it was, and says so."""
     if ending.outcome is Outcome.SUCCEEDED or isinstance(error, DiskFull):
         return failed_by(error)
-    return Ending(
-        ending.outcome, ending.reason, f"{ending.message} Not all was collected: {error.what}", ending.hand_back
-    )
+    return replace(ending, message=f"{ending.message} Not all was collected: {error.what}")

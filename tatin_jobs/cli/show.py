@@ -172,17 +172,26 @@ def _result_fields(result: Result) -> Iterator[Field]:
 
 
 def _usage(result: Result) -> str:
+    """Figures that are known; the cost always where a model was used, as unknown when it is."""
     usage = result.usage
     parts = [
         ("turns", usage.turns),
         ("tool calls", usage.tool_calls),
         ("tokens in", usage.input_tokens),
         ("tokens out", usage.output_tokens),
+        ("read from cache", usage.cache_read_tokens),
+        ("written to cache", usage.cache_write_tokens),
         ("model calls", usage.model_calls),
+        ("that told of no tokens", usage.untold_calls or None),
     ]
     said = [f"{value:,} {name}" for name, value in parts if value is not None]
+    if usage.model_seconds is not None:
+        said.append(f"{format_duration(usage.model_seconds)} of model time")
     if usage.cost_usd is not None:
         said.append(f"${usage.cost_usd:.4f}")
+    elif usage.model_calls:
+        says = f" (the tool says ${usage.tool.cost_usd:.4f})" if usage.tool.cost_usd is not None else ""
+        said.append(f"cost unknown{says}")
     return ", ".join(said)
 
 

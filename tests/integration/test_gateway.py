@@ -106,7 +106,7 @@ async def test_usage_is_summed_over_answers_of_both_kinds() -> None:
         for _ in range(2):
             async with here.post() as got:
                 await got.read()
-        assert (here.gateway.usage.input_tokens, here.gateway.usage.output_tokens) == (107, 23)
+        assert (here.gateway.usage.tokens.input, here.gateway.usage.tokens.output) == (107, 23)
         assert here.gateway.usage.calls == 2
         assert here.gateway.usage.blame() is None
 

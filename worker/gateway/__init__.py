@@ -2,7 +2,18 @@
 
 from worker.gateway.limits import GatewayLimits
 from worker.gateway.model_route import ModelGateway
+from worker.gateway.prices import Price, price_of
 from worker.gateway.providers import PRESETS, select_provider
+from worker.gateway.quota import QuotaSeen
 from worker.gateway.usage import RouteUsage
 
-__all__ = ["PRESETS", "GatewayLimits", "ModelGateway", "RouteUsage", "select_provider"]
+__all__ = [
+    "PRESETS",
+    "GatewayLimits",
+    "ModelGateway",
+    "Price",
+    "QuotaSeen",
+    "RouteUsage",
+    "price_of",
+    "select_provider",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from datetime import UTC, datetime
 
 import aiohttp
 from aiohttp import web
@@ -15,6 +16,8 @@ from yarl import URL
 
 from worker.gateway import rules
 from worker.gateway.limits import GatewayLimits
+from worker.gateway.quota import QuotaSeen, quota_in_answer, quota_in_stream
+from worker.gateway.tokens import Tokens
 from worker.gateway.upstream import Upstream
 from worker.gateway.usage import CUT, EMPTY, HTML, REDIRECT, STREAM_ERROR, TIMEOUT, TOO_LARGE, CallFailed, RouteUsage
 from worker.gateway.usage_reader import AnswerReader
@@ -74,12 +77,23 @@ class Answers:
                 request.transport.abort()
             return response
         finally:
-            self._usage.add_tokens(reader.input_tokens, reader.output_tokens)
+            self._usage.tokens += reader.tokens or Tokens()
         if reader.failed:
-            self._usage.failed(STREAM_ERROR, f"{self._who} ended an answer with an error.")
+            self._failed_midway(reader.error.decode("utf-8", "replace"))
         else:
-            self._usage.went_well()
+            generated = request.method == "POST" and not request.path.endswith("/count_tokens")
+            self._usage.untold += generated and reader.tokens is None
+            self._usage.went_well(answer=generated)
         return response
+
+    def _failed_midway(self, event: str) -> None:
+        self._usage.failed(STREAM_ERROR, f"{self._who} ended an answer with an error.")
+        self._saw_quota(quota_in_stream(self._upstream.clean(event), datetime.now(UTC)))
+
+    def _saw_quota(self, quota: QuotaSeen | None) -> None:
+        self._usage.quota = quota
+        if quota and quota.text:
+            self._usage.last_error = f"{self._usage.last_error} It says: {quota.text}"
 
     def _check_end(self, reader: AnswerReader) -> None:
         reader.end()
@@ -115,6 +129,7 @@ class Answers:
         self._usage.response_bytes += len(body)
         self._usage.failed(str(answer.status), f"{self._who} answered {answer.status}.")
         text = self._upstream.clean(body.decode("utf-8", "replace"))
+        self._saw_quota(quota_in_answer(answer.status, answer.headers, text, datetime.now(UTC)))
         return web.Response(status=answer.status, body=text.encode(), headers=rules.response_headers(answer.headers))
 
     def _redirect(self, answer: aiohttp.ClientResponse) -> CallFailed:

@@ -21,6 +21,7 @@ from tatin_jobs.settings import ModelProvider
 from worker.gateway import rules
 from worker.gateway.answers import Answers, GuestGone, own_answer
 from worker.gateway.limits import DEFAULT_LIMITS, GatewayLimits
+from worker.gateway.prices import Price
 from worker.gateway.upstream import Upstream
 from worker.gateway.usage import CallFailed, RouteUsage
 
@@ -48,11 +49,17 @@ class ModelGateway:
     """
 
     def __init__(
-        self, provider: ModelProvider, model: Model, token: str, *, limits: GatewayLimits = DEFAULT_LIMITS
+        self,
+        provider: ModelProvider,
+        model: Model,
+        token: str,
+        *,
+        price: Price | None = None,
+        limits: GatewayLimits = DEFAULT_LIMITS,
     ) -> None:
         if not token:
             raise ValueError("a model route needs a token")
-        self.usage = RouteUsage()
+        self.usage = RouteUsage(price=price)
         self._api = provider.api
         self._model = model
         self._token = token
@@ -146,7 +153,7 @@ class ModelGateway:
             raise _Refused(400, "The request broke off.") from error
 
     async def _call(self, request: web.BaseRequest, target: str, body: bytes) -> web.StreamResponse:
-        self.usage.calls += 1
+        self.usage.began()
         self.usage.request_bytes += len(body)
         self.usage.last_activity = time.monotonic()
         try:
@@ -161,6 +168,8 @@ class ModelGateway:
         except asyncio.CancelledError:
             self.usage.given_up()
             raise
+        finally:
+            self.usage.ended()
 
 
 class _Refuse(asyncio.Protocol):

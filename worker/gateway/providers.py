@@ -41,13 +41,13 @@ def select_provider(settings: Settings, model: Model) -> tuple[str, ModelProvide
         if model.provider not in known:
             raise _refused(f"This worker knows no model provider '{model.provider}'.", settings, model.provider, model)
         provider = known[model.provider]
-        if model.base_url is not None and _same(model.base_url) != _same(provider.base_url):
+        if model.base_url is not None and not same_server(model.base_url, provider.base_url):
             what = f"Model provider '{model.provider}' of this worker is not at '{_shown(model.base_url)}'."
             raise _refused(what, settings, model.provider, model)
         return model.provider, provider
     if model.base_url is not None:
         for name in [*settings.models, *PRESETS]:
-            if _same(known[name].base_url) == _same(model.base_url):
+            if same_server(known[name].base_url, model.base_url):
                 return name, known[name]
         what = f"The address '{_shown(model.base_url)}' is not one that this worker's settings allow."
         raise _refused(what, settings, "custom", model)
@@ -87,6 +87,11 @@ def api_root(provider: ModelProvider) -> URL:
     if provider.api == "anthropic":
         path = path.removesuffix("/v1") + "/v1"
     return URL(f"{parts.scheme}://{parts.netloc}{path or '/v1'}")
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two addresses are the same server's."""
+    return _same(one) == _same(other)
 
 
 def _same(address: str) -> object:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from tatin_jobs.states import Reason
+from worker.gateway.prices import Price
+from worker.gateway.quota import QuotaSeen
+from worker.gateway.tokens import Tokens
 from worker.model_errors import status_reason
 
 UNREACHABLE = "unreachable"
@@ -31,8 +35,7 @@ class CallFailed(Exception):
 
 @dataclass
 class RouteUsage:
-    """Figures of one attempt's route, kept up to date while it runs. Tokens are as the provider counts them, and None
-    until an answer told of some."""
+    """Figures of one attempt's route, kept up to date while it runs. Tokens are as the provider counts them."""
 
     calls: int = 0
     """Calls that were passed on to the provider."""
@@ -42,26 +45,40 @@ class RouteUsage:
     """Status of an answer over 399, or what else went wrong -> how often."""
     request_bytes: int = 0
     response_bytes: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    answered: int = 0
+    """Calls that the model answered to their end: an agent's turns."""
+    tokens: Tokens = field(default_factory=Tokens)
+    """What the answers told of, in all."""
+    untold: int = 0
+    """Answered calls that told of no tokens."""
+    price: Price | None = None
+    """None: the worker knows no price for this model."""
     last_status: int | None = None
+    quota: QuotaSeen | None = None
+    """The newest answer that told of a limit reached; None when a call went well after it, or there was none."""
     last_error: str | None = None
     """One sentence for people about the newest call when it failed; None when it went well or there was none."""
     last_activity: float = 0.0
     """``time.monotonic()`` of the last sign of life: a call that began, or bytes of an answer. 0: none so far."""
     _last_kind: str = ""
     _given_up: bool = False
+    _under_way: int = 0
+    _busy_since: float = 0.0
+    _busy_seconds: float = 0.0
 
     def failed(self, kind: str, message: str) -> None:
         """Count a call that failed; ``kind`` is a key of ``errors``."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
         self.last_error = message
         self._last_kind = kind
+        self.quota = None
         self._given_up = False
 
-    def went_well(self) -> None:
-        """A call came to its end."""
+    def went_well(self, *, answer: bool = False) -> None:
+        """A call came to its end; ``answer``: with words of the model."""
+        self.answered += answer
         self.last_error = None
+        self.quota = None
         self._given_up = False
 
     def given_up(self) -> None:
@@ -79,11 +96,29 @@ class RouteUsage:
             return Reason.PROVIDER, "The model provider did not go on with a call for all of that time."
         if self.last_error is None:
             return None
+        if self.quota is not None:
+            return Reason.QUOTA, self.last_error
         return status_reason(int(self._last_kind)) if self._last_kind.isdigit() else Reason.PROVIDER, self.last_error
 
-    def add_tokens(self, input_tokens: int | None, output_tokens: int | None) -> None:
-        """Add what one answer told."""
-        if input_tokens is not None:
-            self.input_tokens = (self.input_tokens or 0) + input_tokens
-        if output_tokens is not None:
-            self.output_tokens = (self.output_tokens or 0) + output_tokens
+    def began(self) -> None:
+        """A call goes to the provider."""
+        self.calls += 1
+        self._under_way += 1
+        if self._under_way == 1:
+            self._busy_since = time.monotonic()
+
+    def ended(self) -> None:
+        """It is over, well or not."""
+        self._under_way -= 1
+        if self._under_way == 0:
+            self._busy_seconds += time.monotonic() - self._busy_since
+
+    @property
+    def model_seconds(self) -> float:
+        """How long there was at least one call under way."""
+        return self._busy_seconds + (time.monotonic() - self._busy_since if self._under_way else 0.0)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the tokens cost; None where the price is unknown or no answer told of tokens."""
+        return self.price.cost_usd(self.tokens) if self.price and self.tokens.told else None

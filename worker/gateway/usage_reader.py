@@ -7,21 +7,27 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from worker.gateway.tokens import Tokens
+
 MAX_LINE_BYTES = 256 * 2**10
 """A longer line of a stream is not looked into: the line with the usage is a few hundred bytes."""
 MAX_BODY_BYTES = 2**20
 """A longer answer that is no stream is not looked into."""
+ERROR_BYTES = 4096
 _FAILED = re.compile(rb'"type"\s*:\s*"(?:error|response\.failed)"|"error"\s*:\s*[{"]')
 _ENDED = re.compile(
     rb'^\s*\[DONE\]\s*$|"finish_reason"\s*:\s*"|"type"\s*:\s*"(?:message_stop|response\.(?:completed|incomplete))"'
 )
 """What a line of a stream has when the stream is at its end, in Chat Completions, Messages and Responses. (Inside a
 JSON string the quotes would be escaped, so what a model says is not taken for it.)"""
+_PIECE = re.compile(rb'"delta"\s*:')
+"""A piece of the model's own words, in all three dialects."""
 
 
 class AnswerReader:
     """``finished``: it was no stream, or a stream that came to its end; a stream that just stops is not. ``failed``:
-    the stream told of an error. Tokens stay None when the answer names none."""
+    the stream told of an error, and ``error`` is the line. ``tokens`` is None when the answer names none; of a stream
+    they are the totals so far. ``pieces``: how many pieces of the model's words came; each is a token or more."""
 
     def __init__(self, content_type: str) -> None:
         self._is_stream = content_type == "text/event-stream"
@@ -30,8 +36,9 @@ class AnswerReader:
         self._skipping = False
         self.finished = not self._is_stream
         self.failed = False
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
+        self.error = b""
+        self.tokens: Tokens | None = None
+        self.pieces = 0
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the answer."""
@@ -55,8 +62,10 @@ class AnswerReader:
         if not line.startswith(b"data:"):
             return
         data = line[5:]
-        self.failed = self.failed or _FAILED.search(data) is not None
+        if not self.failed and _FAILED.search(data):
+            self.failed, self.error = True, data[:ERROR_BYTES]
         self.finished = self.finished or self.failed or _ENDED.search(data) is not None
+        self.pieces += _PIECE.search(data) is not None
         if b'"usage"' in data:
             self._look_into(data)
 
@@ -83,15 +92,39 @@ class AnswerReader:
         if not isinstance(answer, dict):
             return
         # Chat Completions and Messages have it at the top, Responses under `response`, the first event of a
-        # Messages stream under `message`. Figures of a stream are totals so far, so the last one counts.
+        # Messages stream under `message`. Figures of a stream are totals so far, so the last one of each counts.
         for holder in (answer, answer.get("response"), answer.get("message")):
             if isinstance(holder, dict) and isinstance(usage := holder.get("usage"), dict):
-                self.input_tokens = _figure(usage, "prompt_tokens", "input_tokens", self.input_tokens)
-                self.output_tokens = _figure(usage, "completion_tokens", "output_tokens", self.output_tokens)
+                told = tokens_told(usage)
+                self.tokens = told.or_else(self.tokens) if told.told else self.tokens
 
 
-def _figure(usage: Mapping[str, Any], chat: str, messages: str, before: int | None) -> int | None:
-    value = usage.get(chat, usage.get(messages))
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12:
-        return value
-    return before
+def tokens_told(usage: Mapping[str, Any]) -> Tokens:
+    """The figures of a ``usage`` object of any dialect. OpenAI's input includes what came from its cache, Anthropic's
+    does not; here it does not."""
+    read = _figure(usage, "cache_read_input_tokens")
+    cached = _cached(usage)
+    given = _figure(usage, "prompt_tokens", "input_tokens")
+    if given is not None and cached is not None:
+        given = max(0, given - cached)
+    return Tokens(
+        input=given,
+        output=_figure(usage, "completion_tokens", "output_tokens"),
+        cache_read=cached if read is None else read,
+        cache_write=_figure(usage, "cache_creation_input_tokens"),
+    )
+
+
+def _cached(usage: Mapping[str, Any]) -> int | None:
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        if isinstance(details := usage.get(name), dict):
+            return _figure(details, "cached_tokens")
+    return None
+
+
+def _figure(usage: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12:
+            return value
+    return None

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tatin_jobs.states import Reason
+from worker.gateway.tokens import Tokens
 from worker.gateway.usage import RouteUsage
-from worker.gateway.usage_reader import MAX_BODY_BYTES, MAX_LINE_BYTES, AnswerReader
+from worker.gateway.usage_reader import MAX_BODY_BYTES, MAX_LINE_BYTES, AnswerReader, tokens_told
 from worker.model_errors import status_reason
 
 
@@ -39,6 +40,11 @@ RESPONSES = stream(
 )
 
 
+def _told(reader: AnswerReader) -> tuple[int | None, int | None]:
+    tokens = reader.tokens or Tokens()
+    return tokens.input, tokens.output
+
+
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [(CHAT, (120, 30)), (MESSAGES, (90, 25)), (RESPONSES, (70, 5))],
@@ -51,7 +57,7 @@ def test_stream_tells_its_tokens_and_its_end(body: bytes, tokens: tuple[int, int
         for start in range(0, len(data), size):
             reader.feed(data[start : start + size])
         reader.end()
-        assert (reader.input_tokens, reader.output_tokens) == tokens
+        assert _told(reader) == tokens
         assert reader.finished
         assert not reader.failed
 
@@ -97,7 +103,7 @@ def test_whole_answer_tells_its_tokens(usage: object, tokens: tuple[int | None, 
     reader = AnswerReader("application/json")
     reader.feed(json.dumps({"usage": usage}).encode())
     reader.end()
-    assert (reader.input_tokens, reader.output_tokens) == tokens
+    assert _told(reader) == tokens
     assert reader.finished
 
 
@@ -121,7 +127,7 @@ def test_endless_answer_is_read_in_bounded_memory(kind: str) -> None:
         reader.feed(b"x" * 65_536)
         assert len(reader._rest) <= max(MAX_LINE_BYTES, MAX_BODY_BYTES)
     reader.feed(b"\n" + stream(b'{"usage":{"input_tokens":1}}'))
-    assert reader.input_tokens == (1 if kind == "text/event-stream" else None)
+    assert _told(reader)[0] == (1 if kind == "text/event-stream" else None)
 
 
 def test_nobody_is_to_blame_before_a_call_failed() -> None:
@@ -152,13 +158,68 @@ def test_call_given_up_is_the_providers_fault_only_for_an_agent_that_stalled() -
 
 
 def test_tokens_stay_unknown_until_an_answer_names_some() -> None:
+    unknown = Tokens() + Tokens()
+    known = unknown + Tokens(input=5) + Tokens(input=2, output=0)
+    assert not unknown.told
+    assert known == Tokens(input=7, output=0)
+    assert known.total == 7
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (
+            {"prompt_tokens": 100, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 60}},
+            Tokens(input=40, output=9, cache_read=60),
+        ),
+        (
+            {"input_tokens": 100, "output_tokens": 9, "input_tokens_details": {"cached_tokens": 60}},
+            Tokens(input=40, output=9, cache_read=60),
+        ),
+        (
+            {
+                "input_tokens": 40,
+                "output_tokens": 9,
+                "cache_read_input_tokens": 60,
+                "cache_creation_input_tokens": 5,
+            },
+            Tokens(input=40, output=9, cache_read=60, cache_write=5),
+        ),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 60}}, Tokens(input=0, cache_read=60)),
+        ({"input_tokens": 3, "input_tokens_details": {"cached_tokens": -1}}, Tokens(input=3)),
+    ],
+    ids=["chat", "responses", "messages", "more cached than given", "nonsense"],
+)
+def test_cached_tokens_are_counted_apart_in_every_dialect(usage: dict[str, object], tokens: Tokens) -> None:
+    assert tokens_told(usage) == tokens
+
+
+def test_figures_of_a_messages_stream_come_in_two_events() -> None:
+    reader = AnswerReader("text/event-stream")
+    reader.feed(
+        stream(
+            {"type": "message_start", "message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 70}}},
+            {"type": "content_block_delta", "delta": {"text": "a"}},
+            {"type": "content_block_delta", "delta": {"text": "b"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}},
+        )
+    )
+    assert reader.tokens == Tokens(input=5, output=25, cache_read=70)
+    assert reader.pieces == 3
+
+
+def test_model_time_counts_parallel_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 13.0, 20.0, 21.0])
+    monkeypatch.setattr("worker.gateway.usage.time.monotonic", lambda: next(times))
     usage = RouteUsage()
-    usage.add_tokens(None, None)
-    unknown = (usage.input_tokens, usage.output_tokens)
-    usage.add_tokens(5, None)
-    usage.add_tokens(2, 0)
-    known = (usage.input_tokens, usage.output_tokens)
-    assert [unknown, known] == [(None, None), (7, 0)]
+    usage.began()  # at 10
+    usage.began()
+    usage.ended()
+    usage.ended()  # at 13
+    usage.began()  # at 20
+    usage.ended()  # at 21
+    assert usage.model_seconds == 4
+    assert usage.calls == 3
 
 
 @pytest.mark.parametrize(
