@@ -1,7 +1,7 @@
 """Every way in which a model server can fail an agent, on demand: ask for the model ``fail-<name>``.
 
-The answers are those of real servers: status, headers and error body as OpenAI's API gives them. ``fail-once-<name>``
-fails the first call only, and then goes on with the script.
+The answers are those of real servers: status, headers, and an error body as the API that is asked gives it.
+``fail-once-<name>`` fails the first call only, and then goes on with the script.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ONCE = "once-"
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """An answer that is not 200: ``code`` and ``message`` go into an OpenAI error body."""
+    """An answer that is not 200. ``code`` is OpenAI's word for it; Anthropic's follows from the status."""
 
     status: int
     code: str
@@ -40,6 +40,8 @@ class Break(StrEnum):
     EMPTY = "empty"
     """No body at all."""
     BAD_JSON = "bad-json"
+    ERROR = "error"
+    """The stream turns into an error in the middle of a message."""
     LENGTH = "length"
     """A good answer that ends because the output limit was reached."""
     NO_TEXT = "no-text"
@@ -55,6 +57,7 @@ ERRORS: Mapping[str, ErrorAnswer] = {
     "429": ErrorAnswer(429, "rate_limit_exceeded", "Rate limit reached.", {"Retry-After": "1"}),
     "quota": ErrorAnswer(429, "insufficient_quota", "You exceeded your current quota.", {"Retry-After": "3600"}),
     "500": ErrorAnswer(500, "server_error", "The server had an error."),
+    "529": ErrorAnswer(529, "overloaded_error", "Overloaded"),
     "context": ErrorAnswer(
         400, "context_length_exceeded", "This model's maximum context length is 8192 tokens; you asked for 9000."
     ),

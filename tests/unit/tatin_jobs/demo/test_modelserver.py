@@ -70,8 +70,72 @@ async def test_whole_answer_and_title_and_model_list(server: ModelServer, client
     async with client.post(path, json={"model": "hello", "messages": []}) as got:
         assert (await got.json())["choices"][0]["message"]["content"] == "A short title"
     async with client.get(server.base_url + "/v1/models") as got:
-        assert [model["id"] for model in (await got.json())["data"]] == ["demo", "hello"]
+        assert [model["id"] for model in (await got.json())["data"]] == ["demo", "hello", "thinking"]
     assert [seen.path for seen in server.requests] == ["/v1/chat/completions"] * 2 + ["/v1/models"]
+
+
+MESSAGES_TOOLS = [{"name": "Bash", "input_schema": {"properties": {"command": {}}}}]
+RESPONSES_TOOLS = [{"type": "function", "name": "bash", "parameters": {"properties": {"command": {}}}}]
+
+
+def data_of(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix(b"data: ")) for line in body.splitlines() if line.startswith(b"data: ")]
+
+
+async def test_messages_api_brings_thought_text_and_a_call_in_the_agents_own_words(
+    server: ModelServer, client: aiohttp.ClientSession
+) -> None:
+    path = server.base_url + "/v1/messages"
+    body = {"model": "thinking", "messages": [{"role": "user", "content": "Do it."}], "tools": MESSAGES_TOOLS}
+    async with client.post(path, json={**body, "stream": True}) as got:
+        events = data_of(await got.read())
+    assert (events[0]["type"], events[-1]["type"]) == ("message_start", "message_stop")
+    deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+    assert "".join(delta.get("thinking", "") for delta in deltas) == "The user wants a file."
+    (use,) = [event["content_block"] for event in events if event.get("content_block", {}).get("type") == "tool_use"]
+    assert use["name"] == "Bash", "as the agent calls its tool"
+    written = json.loads("".join(delta.get("partial_json", "") for delta in deltas))
+    assert written == {"command": "echo hello > hello.txt; exit 3"}, "without an argument that it does not have"
+    answered = [*body["messages"], {"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]
+    async with client.post(path, json={**body, "messages": answered}) as got:
+        whole = await got.json()
+    assert whole["content"][-1]["text"].startswith("It is done")
+    assert whole["stop_reason"] == "end_turn"
+
+
+async def test_responses_api_brings_a_call_and_then_the_answer(
+    server: ModelServer, client: aiohttp.ClientSession
+) -> None:
+    path = server.base_url + "/v1/responses"
+    body: dict[str, Any] = {"model": "thinking", "input": [{"role": "user"}], "tools": RESPONSES_TOOLS}
+    async with client.post(path, json={**body, "stream": True}) as got:
+        events = data_of(await got.read())
+    reasoning, call = events[-1]["response"]["output"]
+    assert reasoning["summary"][0]["text"] == "The user wants a file."
+    assert (call["name"], json.loads(call["arguments"])) == ("bash", {"command": "echo hello > hello.txt; exit 3"})
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    given = [*body["input"], {"type": "function_call_output", "output": "x"}]
+    async with client.post(path, json={**body, "input": given}) as got:
+        assert (await got.json())["output"][-1]["content"][0]["text"].startswith("It is done")
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "seen"),
+    [
+        ("messages", "401", '"authentication_error"'),
+        ("messages", "error", '"overloaded_error"'),
+        ("messages", "length", '"max_tokens"'),
+        ("responses", "401", '"invalid_api_key"'),
+        ("responses", "error", '"type": "error"'),
+        ("responses", "length", '"response.incomplete"'),
+    ],
+)
+async def test_fault_speaks_the_api_that_was_asked(
+    server: ModelServer, client: aiohttp.ClientSession, path: str, fault: str, seen: str
+) -> None:
+    body = {"model": f"fail-{fault}", "stream": True, "messages": [], "input": []}
+    async with client.post(f"{server.base_url}/v1/{path}", json=body) as got:
+        assert seen in await got.text()
 
 
 async def test_model_that_is_named_after_a_script_follows_it(
@@ -91,10 +155,11 @@ async def test_only_the_right_key_is_let_in(client: aiohttp.ClientSession) -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"model": 1}', b'{"messages": 1, "model": "a"}', b"\xff"])
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
 async def test_body_that_is_no_request_is_answered_with_400(
-    server: ModelServer, client: aiohttp.ClientSession, body: bytes
+    server: ModelServer, client: aiohttp.ClientSession, path: str, body: bytes
 ) -> None:
-    async with client.post(server.base_url + "/v1/chat/completions", data=body) as got:
+    async with client.post(f"{server.base_url}/v1/{path}", data=body) as got:
         assert got.status == 400
 
 
