@@ -59,6 +59,11 @@ def _shellcheck() -> str | None:
     return None if shutil.which("shellcheck") else "shellcheck is not installed (sudo apt-get install shellcheck)"
 
 
+def _sshd() -> str | None:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    return None if shutil.which("sshd", path=path) else "sshd is not installed (sudo apt-get install openssh-server)"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "the tests do not run as root"
 
@@ -77,6 +82,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "valkey": _valkey,
     "opencode": _opencode,
     "shellcheck": _shellcheck,
+    "sshd": _sshd,
     "root": _root,
     "mac": _mac,
     "kvm": _kvm,

@@ -1,0 +1,199 @@
+"""A sandbox that is reached over SSH: what every kind of virtual machine shares, whoever runs it.
+
+A provider makes the machine and the ``Link`` to it; this gives the primitives. What it starts outlives a dropped
+connection: the launcher in the guest keeps the output in files, and following it goes on from the last offset (F52).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tatin_jobs.errors import SandboxError
+from worker.sandboxes import launcher
+from worker.sandboxes.base import (
+    GUEST_HOME,
+    GUEST_RUN,
+    GUEST_USER,
+    Capabilities,
+    GuestProcess,
+    Run,
+    RunChunk,
+    RunStatus,
+    Sandbox,
+    SandboxUsage,
+    StartSpec,
+)
+from worker.sandboxes.launched import LaunchedRun, start_run
+from worker.ssh import Link
+
+GUEST_PATH = ":".join(
+    (
+        "/home/agent/.local/bin",
+        "/home/agent/.local/share/mise/shims",
+        "/opt/tatin/bin",
+        "/usr/local/bin",
+        "/usr/bin",
+        "/bin",
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+    )
+)
+"""Where the image's programs are; packer/stages/finalize.sh writes it into /etc/environment too, for a person's SSH."""
+GUEST_ENV: Mapping[str, str] = {
+    "HOME": GUEST_HOME,
+    "USER": GUEST_USER,
+    "LOGNAME": GUEST_USER,
+    "SHELL": "/bin/bash",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",
+    "PATH": GUEST_PATH,
+}
+ROOT_SECONDS = 60.0
+_LAUNCHER = Path(launcher.__file__).read_text()
+_KILL_ALL = Path(__file__).with_name("kill_all.py").read_text()
+
+
+class RemoteSandbox(Sandbox):
+    """One guest. ``died`` is set, with what was seen in ``death``, by whoever watches the machine."""
+
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        capabilities: Capabilities,
+        *,
+        env: Mapping[str, str] = GUEST_ENV,
+        run_path: str = GUEST_RUN,
+        stays: Sequence[str] = (),
+    ) -> None:
+        """``stays``: what ``processes`` saw before the first program of a job; ``kill_all`` leaves it alone."""
+        self.name = name
+        self.capabilities = capabilities
+        self.link = link
+        self.died = asyncio.Event()
+        self.death = ""
+        self._env = dict(env)
+        self._run_path = run_path
+        self.stays = tuple(stays)
+        self._sockets: Path | None = None
+        self._servers: dict[int, asyncio.Server] = {}
+
+    # The three primitives
+
+    @asynccontextmanager
+    async def exec(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME
+    ) -> AsyncIterator[GuestProcess]:
+        async with self.link.run(argv, {**self._env, **(env or {})}, cwd) as process:
+            yield process
+
+    async def start(self, spec: StartSpec) -> Run:
+        await start_run(self._launch, spec, {**self._env, **spec.env}, self._run_path)
+        return self.started(spec.label)
+
+    def started(self, label: str) -> Run:
+        return ResumingRun(LaunchedRun(self._launch, f"{self._run_path}/{label}"), self.link)
+
+    async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        if port in self._servers:
+            raise SandboxError(f"Port {port} of sandbox '{self.name}' is served already.")
+        if self._sockets is None:  # a socket's path must be short, and a home's may be long
+            self._sockets = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tatin-serve-"))
+        path = self._sockets / str(port)
+        server = await asyncio.get_running_loop().create_unix_server(protocol, path)
+        try:
+            await self.link.forward(port, path)
+        except BaseException:
+            server.close()
+            raise
+        self._servers[port] = server
+
+    async def kill_all(self) -> None:
+        """Whatever was not there before the job dies, root's too; only the way in stays."""
+        await self._as_root(_KILL_ALL, *self.stays)
+
+    async def processes(self) -> tuple[str, ...]:
+        """What runs now, but for our own connection."""
+        return tuple((await self._as_root(_KILL_ALL, "list")).decode(errors="replace").split())
+
+    async def _as_root(self, source: str, *arguments: str) -> bytes:
+        argv = ["sudo", "-n", "/usr/bin/python3", "-I", "-S", "-B", "-c", source, *arguments]
+        result = await self.run(argv, cwd="/", timeout_seconds=ROOT_SECONDS)
+        if result.exit_status:
+            seen = result.stderr.decode(errors="replace").strip()[-300:]
+            raise SandboxError(f"Root of sandbox '{self.name}' failed at what Tatin asked of it.", seen=seen)
+        return result.stdout
+
+    async def usage(self) -> SandboxUsage:
+        """Out-of-memory kills, by the guest kernel's own count: an agent with sudo could hide those of its own."""
+        try:
+            result = await self.run(["cat", "/proc/vmstat"], timeout_seconds=20)
+        except SandboxError:
+            return SandboxUsage()
+        found = re.search(rb"^oom_kill (\d{1,9})$", result.stdout, re.MULTILINE)
+        return SandboxUsage(oom_kills=int(found[1]) if found else None)
+
+    async def wait_dead(self) -> str:
+        await self.died.wait()
+        return self.death
+
+    # For the provider
+
+    def say_dead(self, seen: str) -> None:
+        """The machine is gone; the first word counts."""
+        if not self.died.is_set():
+            self.death = seen
+            self.died.set()
+            self.link.drop()
+
+    async def close(self) -> None:
+        """Let go of the connection and the ports; the machine is the provider's to end."""
+        self.say_dead("it was closed")
+        await self.link.close()
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+        if self._sockets is not None:
+            await asyncio.to_thread(shutil.rmtree, self._sockets, ignore_errors=True)
+            self._sockets = None
+
+    @asynccontextmanager
+    async def _launch(self, arguments: Sequence[str]) -> AsyncIterator[GuestProcess]:
+        argv = ["python3", "-I", "-S", "-B", "-c", _LAUNCHER, *arguments]
+        async with self.link.run(argv, self._env, "/") as process:
+            yield process
+
+
+class ResumingRun(Run):
+    """A run whose followers outlive the connection: what drops is had again from the last offset."""
+
+    def __init__(self, run: LaunchedRun, link: Link) -> None:
+        self._run = run
+        self._link = link
+
+    async def follow(self, stdout_offset: int = 0, stderr_offset: int = 0) -> AsyncIterator[RunChunk]:
+        offsets = {"stdout": stdout_offset, "stderr": stderr_offset}
+        while True:
+            try:
+                async for chunk in self._run.follow(offsets["stdout"], offsets["stderr"]):
+                    offsets[chunk.stream] = chunk.offset + len(chunk.data)
+                    yield chunk
+            except SandboxError:
+                if self._link.is_open:
+                    raise  # the guest answered, and not as the launcher does
+                await self._link.connect()
+            else:
+                return
+
+    async def status(self) -> RunStatus:
+        return await self._run.status()
+
+    async def stop(self, grace_seconds: float) -> None:
+        await self._run.stop(grace_seconds)
