@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatin_jobs.errors import BadInput
+from tatin_jobs.spread import spread
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Home:
             self.root.chmod(0o700)
             for folder in (self.store, self.jobs, self.blobs, self.repos, self.tools, self.sandboxes, self.journal):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.jobs, self.sandboxes):
+                spread(folder)
         except OSError as error:
             raise BadInput(
                 f"TATIN_HOME '{self.root}' cannot be used.",
