@@ -88,6 +88,16 @@ class Retries(Frozen):
     backoff_seconds: int = 30
 
 
+class Budget(Frozen):
+    """What one attempt's model calls may use in all; None: no limit. Held at the model route while it runs."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    """All kinds together, those of caches too."""
+    turns: int | None = None
+    """Calls that the model answers."""
+
+
 class InputFile(Frozen):
     """A file copied into the guest's ``work/``: its relative name there, and the blob that holds its bytes."""
 
@@ -118,6 +128,7 @@ class JobSpec(Frozen):
     env: dict[str, str] = Field(default_factory=dict)
     timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
     idle_timeout_seconds: int = DEFAULT_IDLE_TIMEOUT_SECONDS
+    budget: Budget | None = None
     retries: Retries = Retries()
     account: str | None = None
     """Whose limit the job's model calls count against; jobs of one account are held together."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.sandboxes.base import RunChunk, RunStatus, Sandbox, StartSpec
 
 OUTSIDE_GRACE_SECONDS = 15.0
 """How much later than the guest's own launcher the worker acts."""
+LAST_WORDS_SECONDS = 1.0
+"""How long a command that is to be stopped may still say why it cannot go on."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """How it ended. ``exit_status`` None: it was ended from outside. ``stalled``: it was quiet for too long."""
+    """How it ended. ``exit_status`` None: it was ended from outside. ``stalled``: it was quiet for too long.
+    ``stopped``: ``enough`` said so."""
 
     exit_status: int | None
     timed_out: bool
@@ -29,6 +32,11 @@ class Followed:
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     cut: bool = False
+    stopped: bool = False
+
+
+class _Enough(Exception):
+    """The command is to be stopped for what it did."""
 
 
 class _Stalled(Exception):
@@ -42,10 +50,12 @@ async def run_followed(
     *,
     idle_seconds: float | None = None,
     other_activity: Callable[[], float] = lambda: 0.0,
+    enough: asyncio.Event | None = None,
 ) -> Followed:
     """Start it, hand every piece of output to ``on_output``, return when it has ended or was ended.
 
-    ``other_activity`` gives the monotonic time of the last sign of life that is not output (model traffic).
+    ``other_activity`` gives the monotonic time of the last sign of life that is not output (model traffic). When
+    ``enough`` is set the command is stopped.
 
     Raises:
         SandboxError: the sandbox failed. Whatever ``on_output`` raises also ends the command and is passed on.
@@ -68,17 +78,27 @@ async def run_followed(
                 raise _Stalled
             await asyncio.sleep(left)
 
-    stalled = late = False
+    async def watch_enough(event: asyncio.Event) -> None:
+        await event.wait()
+        await asyncio.sleep(LAST_WORDS_SECONDS)
+        raise _Enough
+
+    stalled = late = stopped = False
     try:
         async with asyncio.timeout(spec.timeout_seconds + spec.grace_seconds + OUTSIDE_GRACE_SECONDS):
-            await _first(follow(), watch_idle(idle_seconds) if idle_seconds else None)
+            idle = watch_idle(idle_seconds) if idle_seconds else None
+            await _first(follow(), idle, watch_enough(enough) if enough else None)
     except _Stalled:
         stalled = True
+    except _Enough:
+        stopped = True
     except TimeoutError:
         late = True
-    if stalled or late:
+    if stalled or late or stopped:
         await run.stop(spec.grace_seconds)
-    return _followed(await run.status(), stalled=stalled, late=late, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    followed = _followed(await run.status(), stalled=stalled, late=late, seconds=seconds)
+    return replace(followed, exit_status=None, stopped=True) if stopped else followed
 
 
 def _followed(status: RunStatus, *, stalled: bool, late: bool, seconds: float) -> Followed:

@@ -32,11 +32,12 @@ from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_fa
 from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, run_followed
-from worker.gateway import ModelGateway, price_of, select_provider
+from worker.gateway import ModelGateway, check_budget, price_of, select_provider
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
 from worker.repository import clone_into
+from worker.route_stops import stopped_by_route
 from worker.sandboxes.base import (
     GUEST_HOME,
     GUEST_REPO,
@@ -178,7 +179,8 @@ class Attempt:
         name, provider = select_provider(self._context.settings, self._spec.model)
         token = secrets.token_urlsafe(32)
         price = price_of(self._context.settings, name, provider, self._spec.model.name)
-        gateway = ModelGateway(provider, self._spec.model, token, price=price)
+        check_budget(self._spec.budget, price, name, self._spec.model.name)
+        gateway = ModelGateway(provider, self._spec.model, token, price=price, budget=self._spec.budget)
         self._gateway = await self._stack.enter_async_context(gateway)
         self._facts.route = self._gateway.usage
         await sandbox.serve(MODEL_PORT, self._gateway.protocol)
@@ -235,6 +237,7 @@ class Attempt:
                 on_output,
                 idle_seconds=self._spec.idle_timeout_seconds,
                 other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
+                enough=gateway.usage.enough if gateway else None,
             )
             if followed.cut:
                 live.say_cut()
@@ -256,6 +259,8 @@ class Attempt:
 
     async def _judge(self, sandbox: Sandbox, followed: Followed, reader: AgentReader, stderr_tail: bytes) -> Verdict:
         usage = self._gateway.usage if self._gateway else None
+        if usage and (verdict := stopped_by_route(usage)):
+            return verdict
         if followed.stalled:
             text = f"The agent was quiet for {self._spec.idle_timeout_seconds} s (idle_timeout) and was stopped."
             reason, why = (usage.blame(stalled=True) if usage else None) or (Reason.STALLED, "")

@@ -30,6 +30,7 @@ MAX_TAGS = 32
 MAX_GLOBS = 64
 MAX_INPUTS = 1_000
 MAX_TRIALS = 1_000
+MAX_DOLLARS = 1_000_000
 MAX_PATH = 1_000
 """Characters of a path, a pattern or an address's name."""
 
@@ -61,6 +62,16 @@ def whole(value: object, low: int, high: int) -> int:
     if not low <= number <= high:
         raise FieldError(f"is not between {low} and {high}.")
     return number
+
+
+def dollars(value: object) -> float:
+    """An amount of US dollars over 0."""
+    number = float(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise FieldError("is no amount of US dollars.", "write a number, such as 5 or 0.50.")
+    if not 0 < number <= MAX_DOLLARS:
+        raise FieldError(f"is not over 0 and at most {MAX_DOLLARS}.")
+    return float(number)
 
 
 def version(value: object) -> int:

@@ -146,6 +146,11 @@ NetworkMode = Annotated[str, _choices(("none",), ("network", "mode"))]
 EnvName = Annotated[str, _texts(checks.env_name, pattern=f"^(?:{names.ENV_NAME.pattern})$")]
 EnvValue = Annotated[str, _texts(checks.env_value)]
 Env = Annotated[dict[EnvName, EnvValue], Field(max_length=checks.MAX_LIST), _TOTAL]
+Dollars = Annotated[
+    float, Checked(checks.dollars, {"type": "number", "exclusiveMinimum": 0, "maximum": checks.MAX_DOLLARS})
+]
+TokenCount = Annotated[int, _numbers(1, 10**12)]
+TurnCount = Annotated[int, _numbers(1, 10**6)]
 Timeout = Annotated[int, _durations(MAX_DURATION_SECONDS)]
 RetryCount = Annotated[int, _numbers(0, 10)]
 RetryReason = Annotated[Reason, Checked(checks.reason(RETRYABLE), {"enum": [str(reason) for reason in RETRYABLE]})]

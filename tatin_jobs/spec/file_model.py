@@ -111,6 +111,18 @@ class NetworkFile(_Section):
     mode: f.NetworkMode = Field("none", description="`none`: nothing.")
 
 
+class BudgetFile(_Section):
+    """What the model calls of one attempt may use in all; the call after it is refused and the agent stopped."""
+
+    usd: f.Dollars | None = Field(
+        None, description="US dollars, by the worker's prices; refused for a model that has none there.", examples=[5]
+    )
+    tokens: f.TokenCount | None = Field(
+        None, description="Tokens of every kind, those of caches too.", examples=[2_000_000]
+    )
+    turns: f.TurnCount | None = Field(None, description="Calls that the model answers.", examples=[200])
+
+
 class RetriesFile(_Section):
     """Further attempts after a failure."""
 
@@ -201,6 +213,9 @@ class JobFile(_Section):
         DEFAULT_IDLE_TIMEOUT_SECONDS,
         description="How long the agent may be quiet: no output, and no call of its model.",
         examples=["15m"],
+    )
+    budget: BudgetFile | None = Field(
+        None, description="What the agent's model calls may use.", examples=[{"usd": 5, "turns": 200}]
     )
     retries: RetriesFile = Field(RetriesFile(), description="Further attempts after a failure.", examples=[{"max": 2}])
     priority: f.Priority = Field(0, description="Higher goes first.")

@@ -14,6 +14,7 @@ from tatin_jobs.errors import BadInput
 from tatin_jobs.localrepo import PackedRepo, pack_local_repo
 from tatin_jobs.models import (
     INLINE_PROMPT_BYTES,
+    Budget,
     InputFile,
     JobSpec,
     Model,
@@ -74,6 +75,7 @@ class Keeper:
             env=job.env,
             timeout_seconds=job.timeout,
             idle_timeout_seconds=job.idle_timeout,
+            budget=Budget(**job.budget.model_dump()) if job.budget else None,
             retries=Retries(max=job.retries.max, when=job.retries.when, backoff_seconds=job.retries.backoff),
             priority=job.priority,
             not_before=job.not_before,

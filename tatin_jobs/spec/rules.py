@@ -42,6 +42,12 @@ def _missing(job: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("command",), "is missing.", try_="write the program that is the agent, as `command: ./agent`.")
     if tool == "opencode" and "model" not in job:
         yield Problem(("model",), "is missing.", try_="write `model: {name: qwen3-coder, provider: ollama}`.")
+    if "budget" in job and "model" not in job:
+        yield Problem(
+            ("budget",),
+            "goes only with a `model`: it is the calls through the model route that are counted.",
+            try_="name the model, or limit the time with `timeout`.",
+        )
     if tool != "command" and "prompt" not in job and "prompt_file" not in job:
         yield Problem(("prompt",), "is missing.", try_="write what the agent is to do as `prompt` or `prompt_file`.")
     repo = job.get("repo")

@@ -12,7 +12,6 @@ FIELDS: Mapping[tuple[str, ...], str] = {
     ("image",): "leave it out; the sandbox has its own.",
     ("secrets",): "leave it out; the keys of models are settings of the worker.",
     ("account",): "leave it out.",
-    ("budget",): "limit the time with `timeout`.",
     ("needs",): "submit that job when the other has ended (`tatin wait`).",
     ("deadline",): "limit the time with `timeout`.",
     ("keep",): "leave it out; sandboxes are destroyed when the job ends.",

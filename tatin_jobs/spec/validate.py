@@ -25,6 +25,7 @@ _SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("resources",): file_model.ResourcesFile,
     ("requires",): file_model.RequiresFile,
     ("network",): file_model.NetworkFile,
+    ("budget",): file_model.BudgetFile,
     ("retries",): file_model.RetriesFile,
 }
 _UNSHOWN = ("env", "prompt", "setup", "command", "args")

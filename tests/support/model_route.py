@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from tatin_jobs.models import Model
+from tatin_jobs.models import Budget, Model
 from tatin_jobs.settings import ModelProvider
-from worker.gateway import GatewayLimits, ModelGateway
+from worker.gateway import GatewayLimits, ModelGateway, Price
 
 KEY = "sk-real-key-of-the-provider-0123456789"
 TOKEN = "token-of-this-attempt"
@@ -101,12 +101,16 @@ async def route(
     key_file: Path | None = None,
     key_env: str | None = None,
     limits: GatewayLimits | None = None,
+    budget: Budget | None = None,
+    price: Price | None = None,
 ) -> AsyncIterator[Route]:
     """A route to the provider at ``base_url``."""
     settings = ModelProvider.model_validate(
         {"base_url": base_url, "api": api, "key_file": key_file, "key_env": key_env}
     )
-    gateway = ModelGateway(settings, Model(name=MODEL), TOKEN, limits=limits or GatewayLimits())
+    gateway = ModelGateway(
+        settings, Model(name=MODEL), TOKEN, limits=limits or GatewayLimits(), budget=budget, price=price
+    )
     async with gateway, aiohttp.ClientSession() as client:
         listener = await asyncio.get_running_loop().create_server(gateway.protocol, "127.0.0.1", 0)
         try:

@@ -1,5 +1,6 @@
 """What the guest may reach through its worker. So far that is its model and nothing else (``model_route``)."""
 
+from worker.gateway.budget import check_budget
 from worker.gateway.limits import GatewayLimits
 from worker.gateway.model_route import ModelGateway
 from worker.gateway.prices import Price, price_of
@@ -14,6 +15,7 @@ __all__ = [
     "Price",
     "QuotaSeen",
     "RouteUsage",
+    "check_budget",
     "price_of",
     "select_provider",
 ]

@@ -17,9 +17,19 @@ from yarl import URL
 from worker.gateway import rules
 from worker.gateway.limits import GatewayLimits
 from worker.gateway.quota import QuotaSeen, quota_in_answer, quota_in_stream
-from worker.gateway.tokens import Tokens
 from worker.gateway.upstream import Upstream
-from worker.gateway.usage import CUT, EMPTY, HTML, REDIRECT, STREAM_ERROR, TIMEOUT, TOO_LARGE, CallFailed, RouteUsage
+from worker.gateway.usage import (
+    BUDGET,
+    CUT,
+    EMPTY,
+    HTML,
+    REDIRECT,
+    STREAM_ERROR,
+    TIMEOUT,
+    TOO_LARGE,
+    CallFailed,
+    RouteUsage,
+)
 from worker.gateway.usage_reader import AnswerReader
 
 
@@ -35,8 +45,10 @@ class Answers:
         self._usage = usage
         self._limits = limits
 
-    async def pass_on(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-        """The response to the guest, sent to its end.
+    async def pass_on(
+        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, request_bytes: int
+    ) -> web.StreamResponse:
+        """The response to the guest, sent to its end. ``request_bytes``: of the body that was asked with.
 
         Raises:
             CallFailed: it was no good answer, and nothing of it has gone to the guest.
@@ -54,46 +66,54 @@ class Answers:
         first = await anext(pieces, b"")
         if not first:
             raise CallFailed(EMPTY, f"{self._who} answered with nothing.")
-        return await self._stream(request, answer, first, pieces)
+        return await self._stream(request, answer, first, pieces, request_bytes)
 
     async def _stream(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, first: bytes, rest: AsyncIterator[bytes]
+        self,
+        request: web.BaseRequest,
+        answer: aiohttp.ClientResponse,
+        first: bytes,
+        rest: AsyncIterator[bytes],
+        request_bytes: int,
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=rules.response_headers(answer.headers))
         reader = AnswerReader(answer.content_type)
+        asks = rules.asks_model(request.method, request.path)
         try:
-            await _to_guest(response.prepare(request))
-            reader.feed(first)
-            await _to_guest(response.write(first))
-            async for piece in rest:
-                reader.feed(piece)
-                await _to_guest(response.write(piece))
-            self._check_end(reader)
-            await _to_guest(response.write_eof())
+            with self._usage.reading(reader, request_bytes if asks else 0):
+                await _to_guest(response.prepare(request))
+                await self._pass_piece(response, reader, first)
+                async for piece in rest:
+                    await self._pass_piece(response, reader, piece)
+                self._check_end(reader)
+                await _to_guest(response.write_eof())
         except CallFailed as failed:
             # The status has gone out already, so the guest is told by a connection that breaks in the middle.
             self._usage.failed(failed.kind, failed.message)
             if request.transport:
                 request.transport.abort()
             return response
-        finally:
-            self._usage.tokens += reader.tokens or Tokens()
         if reader.failed:
             self._failed_midway(reader.error.decode("utf-8", "replace"))
         else:
-            generated = request.method == "POST" and not request.path.endswith("/count_tokens")
-            self._usage.untold += generated and reader.tokens is None
-            self._usage.went_well(answer=generated)
+            self._usage.untold += asks and reader.tokens is None
+            self._usage.went_well(answer=asks)
         return response
+
+    async def _pass_piece(self, response: web.StreamResponse, reader: AnswerReader, piece: bytes) -> None:
+        reader.feed(piece)
+        if not reader.finished and (why := self._usage.spent(within_answer=True)):
+            self._usage.stop_for_budget(why)
+            raise CallFailed(BUDGET, why)
+        await _to_guest(response.write(piece))
 
     def _failed_midway(self, event: str) -> None:
         self._usage.failed(STREAM_ERROR, f"{self._who} ended an answer with an error.")
         self._saw_quota(quota_in_stream(self._upstream.clean(event), datetime.now(UTC)))
 
     def _saw_quota(self, quota: QuotaSeen | None) -> None:
-        self._usage.quota = quota
-        if quota and quota.text:
-            self._usage.last_error = f"{self._usage.last_error} It says: {quota.text}"
+        if quota:
+            self._usage.saw_quota(quota, datetime.now(UTC))
 
     def _check_end(self, reader: AnswerReader) -> None:
         reader.end()

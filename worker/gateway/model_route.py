@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 from aiohttp import web
 
-from tatin_jobs.models import Model
+from tatin_jobs.models import Budget, Model
 from tatin_jobs.settings import ModelProvider
 from worker.gateway import rules
 from worker.gateway.answers import Answers, GuestGone, own_answer
@@ -55,11 +56,12 @@ class ModelGateway:
         token: str,
         *,
         price: Price | None = None,
+        budget: Budget | None = None,
         limits: GatewayLimits = DEFAULT_LIMITS,
     ) -> None:
         if not token:
             raise ValueError("a model route needs a token")
-        self.usage = RouteUsage(price=price)
+        self.usage = RouteUsage(price=price, budget=budget)
         self._api = provider.api
         self._model = model
         self._token = token
@@ -138,7 +140,7 @@ class ModelGateway:
             await self._read_body(request, body)
             if request.method == "POST" and (complaint := rules.body_complaint(bytes(body), self._model.name)):
                 raise _Refused(400, complaint)
-            return await self._call(request, target, bytes(body))
+            return await self._call(request, target, rules.with_usage(target, bytes(body)))
         finally:
             self._held_bytes -= len(body)
 
@@ -153,15 +155,20 @@ class ModelGateway:
             raise _Refused(400, "The request broke off.") from error
 
     async def _call(self, request: web.BaseRequest, target: str, body: bytes) -> web.StreamResponse:
+        asks = rules.asks_model(request.method, request.path)
+        if asks and (why := self.usage.spent()):
+            self.usage.stop_for_budget(why)
+            raise _Refused(403, f"{why} The job's `budget` allows no further call.")
         self.usage.began()
         self.usage.request_bytes += len(body)
         self.usage.last_activity = time.monotonic()
         try:
-            answer = await self._upstream.call(request.method, target, request.headers, body)
-            try:
-                return await self._answers.pass_on(request, answer)
-            finally:
-                answer.close()
+            with self.usage.asking() if asks else nullcontext():
+                answer = await self._upstream.call(request.method, target, request.headers, body)
+                try:
+                    return await self._answers.pass_on(request, answer, len(body))
+                finally:
+                    answer.close()
         except GuestGone:
             self.usage.given_up()
             return web.Response()  # nobody is there to read it

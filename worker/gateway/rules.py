@@ -27,6 +27,7 @@ PATHS: Mapping[str, frozenset[tuple[str, str]]] = {
 MAX_VALUES = 2_000_000
 """Values in the JSON of one request. Read into memory each takes up to 64 bytes, however short it was written."""
 _QUERY = re.compile(r"[A-Za-z0-9_=&.-]{0,512}")
+_STREAMS = re.compile(rb'"stream"\s*:\s*true')
 _MODEL_NAMES = frozenset({"model", "models"})
 """``models`` is a list to choose from, for servers that are themselves a route to others."""
 _REQUEST_HEADERS = frozenset(
@@ -49,6 +50,11 @@ def allowed_target(api: str, method: str, target: str) -> str | None:
     return path.removeprefix("/v1") + (mark if query else "") + query
 
 
+def asks_model(method: str, path: str) -> bool:
+    """Whether this call has the model think: what costs, and what an agent's turns are."""
+    return method == "POST" and not path.endswith("/count_tokens")
+
+
 def body_complaint(body: bytes, model: str) -> str | None:
     """Why a request with this body is not passed on, as one sentence; None when it asks for ``model``.
 
@@ -68,6 +74,16 @@ def body_complaint(body: bytes, model: str) -> str | None:
     if named[0][1] != model:
         return f"This attempt's model is '{model}', and no other may be asked for."
     return None
+
+
+def with_usage(target: str, body: bytes) -> bytes:
+    """``body``, and where it asks for a stream of Chat Completions without its usage, for that too: servers tell it
+    only when asked, and a guest must not choose not to be counted. (Inside a JSON string the quotes would be escaped.)
+    """
+    if not target.startswith("/chat/completions") or not _STREAMS.search(body) or b'"stream_options"' in body:
+        return body
+    start = body.index(b"{") + 1
+    return body[:start] + b'"stream_options":{"include_usage":true},' + body[start:]
 
 
 class _Pairs(list[tuple[str, Any]]):

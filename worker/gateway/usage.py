@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from tatin_jobs.models import Budget
 from tatin_jobs.states import Reason
+from worker.gateway.budget import spent
 from worker.gateway.prices import Price
 from worker.gateway.quota import QuotaSeen
 from worker.gateway.tokens import Tokens
+from worker.gateway.usage_reader import AnswerReader
 from worker.model_errors import status_reason
 
 UNREACHABLE = "unreachable"
@@ -20,7 +27,14 @@ EMPTY = "empty"
 TOO_LARGE = "too_large"
 STREAM_ERROR = "error"
 CLOSED = "closed"
+BUDGET = "budget"
 """Keys of ``RouteUsage.errors`` beside the statuses over 399. ``error``: one inside a stream that had begun."""
+
+
+PATIENCE_SECONDS = 60
+"""How long a limit may last for the agent to be left to its own retries."""
+BYTES_PER_TOKEN = 4
+"""Of English and of code, roughly."""
 
 
 class CallFailed(Exception):
@@ -51,8 +65,16 @@ class RouteUsage:
     """What the answers told of, in all."""
     untold: int = 0
     """Answered calls that told of no tokens."""
+    estimated: Tokens = field(default_factory=Tokens)
+    """For the budget alone: what answers took that told of nothing, or were cut, by the bytes asked and the pieces that
+    came."""
     price: Price | None = None
     """None: the worker knows no price for this model."""
+    budget: Budget | None = None
+    enough: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
+    """Set when the agent is to be stopped: ``over_budget`` or ``quota`` says why."""
+    over_budget: str | None = None
+    """One sentence: what was spent when a call was refused or an answer cut for it."""
     last_status: int | None = None
     quota: QuotaSeen | None = None
     """The newest answer that told of a limit reached; None when a call went well after it, or there was none."""
@@ -63,6 +85,9 @@ class RouteUsage:
     _last_kind: str = ""
     _given_up: bool = False
     _under_way: int = 0
+    _live: set[AnswerReader] = field(default_factory=set)
+    _asked: int = 0
+    """Questions to the model that are under way."""
     _busy_since: float = 0.0
     _busy_seconds: float = 0.0
 
@@ -80,6 +105,15 @@ class RouteUsage:
         self.last_error = None
         self.quota = None
         self._given_up = False
+
+    def saw_quota(self, quota: QuotaSeen, now: datetime) -> None:
+        """The call that just failed did so for a limit. Where that ends long from now, agents either give up or sleep
+        until then: this one is stopped."""
+        self.quota = quota
+        if quota.text:
+            self.last_error = f"{self.last_error} It says: {quota.text}"
+        if quota.reset_at and (quota.reset_at - now).total_seconds() > PATIENCE_SECONDS:
+            self.enough.set()
 
     def given_up(self) -> None:
         """The guest went, or was killed, before a call had come to its end."""
@@ -112,6 +146,43 @@ class RouteUsage:
         self._under_way -= 1
         if self._under_way == 0:
             self._busy_seconds += time.monotonic() - self._busy_since
+
+    def spent(self, *, within_answer: bool = False) -> str | None:
+        """Which part of the budget is used up, with what is under way counted as far as it is known; None while there
+        is some left, or no budget. ``within_answer``: asked for an answer whose turn is counted already.
+        """
+        if self.budget is None:
+            return None
+        tokens = sum((reader.so_far() for reader in self._live), self.tokens + self.estimated)
+        return spent(self.budget, self.price, tokens, 0 if within_answer else self.answered + self._asked)
+
+    def stop_for_budget(self, why: str) -> None:
+        """A call was refused, or an answer cut, because the budget is spent: the agent is to be stopped."""
+        self.over_budget = self.over_budget or why
+        self.enough.set()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """A question to the model is under way: it may become a turn."""
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    @contextmanager
+    def reading(self, reader: AnswerReader, request_bytes: int) -> Iterator[None]:
+        """Its figures count while they come, and stay. ``request_bytes``: of the question, for one that tells none."""
+        self._live.add(reader)
+        try:
+            yield
+        finally:
+            self._live.remove(reader)
+            self.tokens += reader.tokens or Tokens()
+            if reader.tokens is None:
+                self.estimated += Tokens(input=request_bytes // BYTES_PER_TOKEN, output=reader.pieces)
+            elif not reader.finished:
+                self.estimated += Tokens(output=max(0, reader.pieces - (reader.tokens.output or 0)))
 
     @property
     def model_seconds(self) -> float:

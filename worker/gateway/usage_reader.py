@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from worker.gateway.tokens import Tokens
@@ -57,6 +58,11 @@ class AnswerReader:
             self._look_into(bytes(self._rest))
         elif self._is_stream:
             self._read_line(bytes(self._rest))
+
+    def so_far(self) -> Tokens:
+        """The tokens of an answer that still comes: what it told, and at least one for each piece of its words."""
+        told = self.tokens or Tokens()
+        return replace(told, output=max(told.output or 0, self.pieces))
 
     def _read_line(self, line: bytes) -> None:
         if not line.startswith(b"data:"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tatin_jobs.models import Budget
 from tatin_jobs.spec.unsupported import FIELDS
 from tatin_jobs.states import Reason
 from tests.unit.tatin_jobs.spec.files import MINIMAL, JobFolder
@@ -40,6 +41,8 @@ def test_a_job_without_name_is_named_after_its_file_if_that_can_be(jobs: JobFold
         ("env: {CI: 'yes', Y: yes, T: 22:00}", "env", {"CI": "yes", "Y": "yes", "T": "22:00"}),
         ("timeout: 1h30m", "timeout_seconds", 5400),
         ("idle_timeout: 90s", "idle_timeout_seconds", 90),
+        ("model: m\nbudget: {usd: 0.5, tokens: 2000000}", "budget", Budget(usd=0.5, tokens=2_000_000)),
+        ("model: m\nbudget: {usd: 5, turns: '200'}", "budget", Budget(usd=5, turns=200)),
         ("priority: -1000", "priority", -1000),
         ("priority: '7'", "priority", 7),
         ("artifacts: ['work/**', './x']", "artifacts", ("work/**", "./x")),
@@ -108,6 +111,14 @@ def test_a_command_is_a_line_or_an_argument_vector(jobs: JobFolder) -> None:
         ("verify: {timeout: 1m}", "verify.run", "is missing"),
         ("verify: {run: a, timeout: 0s}", "verify.timeout", "is not between 1s and 30d"),
         ("verify: {run: a, in: fresh}", "verify.in", "'fresh' is not supported yet"),
+        ("budget: {turns: 5}", "budget", "goes only with a `model`"),
+        ("budget: {usd: 0}\nmodel: m", "budget.usd", "is not over 0"),
+        ("budget: {usd: 1e9}\nmodel: m", "budget.usd", "at most 1000000"),
+        ("budget: {usd: $5}\nmodel: m", "budget.usd", "is no amount of US dollars"),
+        ("budget: {usd: true}\nmodel: m", "budget.usd", "is no amount of US dollars"),
+        ("budget: {tokens: 1.5}\nmodel: m", "budget.tokens", "is no whole number"),
+        ("budget: {turns: 0}\nmodel: m", "budget.turns", "is not between 1 and"),
+        ("budget: {euro: 5}\nmodel: m", "budget.euro", "is no field"),
         ("sandbox: tart", "sandbox", "'tart' is not supported yet"),
         ("sandbox: bwarp", "sandbox", "Did you mean `bwrap`?"),
         ("resources: 4", "resources", "is not a mapping"),
