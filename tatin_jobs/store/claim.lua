@@ -1,15 +1,22 @@
 -- The best first job that fits what is left of this worker's host, under a new token.
 -- ARGV: worker, nonce, offer JSON, lingering needs JSON, lease seconds, record version that the worker knows, highest
--- token that it has seen, ms after which a waiting job reserves a host.
+-- token that it has seen, ms after which a waiting job reserves a host, id of the worker's home, ms between two probes.
 -- Capacity in use is worked out here from the leases and the lingering sandboxes (I4): there is no counter beside it.
 local worker, nonce, offer, lingering = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
 local last = redis.call('HMGET', key('nonce:' .. worker), 'nonce', 'id', 'token')
 if last[1] == nonce then
-  local held = get(last[2], 'state', 'token', 'attempt')
-  if held[1] == 'running' and held[2] == last[3] then return {'claimed', last[2], held[2], held[3]} end
+  local held = get(last[2], 'state', 'token', 'attempt', 'probe')
+  if held[1] == 'running' and held[2] == last[3] then
+    return {'claimed', last[2], held[2], held[3], held[4] == held[2] and 'probe' or ''}
+  end
   return {'none'}
 end
 if redis.call('SISMEMBER', key('draining'), worker) == 1 then return {'none'} end
+local owner = redis.call('HGET', key('owners'), worker)
+if owner and ARGV[9] ~= '' and owner ~= ARGV[9] then return {'none'} end -- another home has taken its name (F09)
+local gates, closed = redis.call('ZRANGE', key('gates'), 0, -1), {}
+for _, gate in ipairs(gates) do closed[gate] = is_closed(gate) end
+if closed['queue'] then return {'none'} end
 local store_id = redis.call('HGET', key('meta'), 'store_id')
 if not store_id then return {'emptied'} end
 
@@ -51,6 +58,14 @@ local function fits(part, room)
   return part.cpus <= room.cpus and part.memory_mib <= room.memory_mib and part.disk_mib <= room.disk_mib
 end
 
+local function passes(class)
+  if #gates == 0 then return true end
+  for gate in string.gmatch(class, '|(%w+)') do
+    if closed[gate] then return false end
+  end
+  return true
+end
+
 -- The first in line of all that fits what is left, and of all that fits this host but not what is left.
 local classes, empty = redis.call('HGETALL', key('classes')), {}
 local function search()
@@ -61,7 +76,7 @@ local function search()
     if version and version <= tonumber(ARGV[6]) then
       local need = cjson.decode(classes[index + 1])
       local part = granted(need)
-      if has_tags(need) and fits(part, offer) then
+      if has_tags(need) and fits(part, offer) and passes(class) then
         local head = redis.call('ZRANGE', key('line:' .. class), 0, 0, 'WITHSCORES')
         local found = {id = head[1], score = tonumber(head[2]), class = class, part = part}
         if not head[1] then
@@ -98,13 +113,26 @@ local best, blocked
 repeat
   best, blocked = search()
 until not stale(best) and not stale(blocked)
-for _, class in ipairs(empty) do redis.call('HDEL', key('classes'), class) end
-if blocked and not (best and best.score < blocked.score) and reserved(blocked.id) then return {'none'} end
-if not best then return {'none'} end
+local function forget_empty()
+  for _, class in ipairs(empty) do redis.call('HDEL', key('classes'), class) end
+end
+if not best or (blocked and not (best.score < blocked.score) and reserved(blocked.id)) then
+  if not best and blocked then reserved(blocked.id) end
+  forget_empty()
+  return {'none'}
+end
 
 local id = best.id
 check_writable(id, best.class)
 must_be('hash', key('leases:' .. worker), key('nonce:' .. worker))
+must_be('string', key('token'))
+-- A held route lets one job through when its time is over: the probe. The next goes later.
+local probe
+for gate in string.gmatch(best.class, '|(%w+)') do
+  local till = redis.call('HGET', key('gate:' .. gate), 'until')
+  if till and till ~= '' and redis.call('HGET', key('gate:' .. gate), 'kind') == 'route' then probe = gate end
+end
+forget_empty()
 -- A store that came back from an old backup must not give a number again (I2).
 local seen_id, seen_number = string.match(ARGV[7], '^(.+):(%d+)$')
 if seen_id == store_id and tonumber(seen_number) > (tonumber(text(redis.call('GET', key('token')))) or 0) then
@@ -113,11 +141,15 @@ end
 local token = store_id .. ':' .. string.format('%.0f', redis.call('INCR', key('token')))
 local attempt = string.format('%.0f', redis.call('HINCRBY', key('job:' .. id), 'attempt', 1))
 redis.call('ZREM', key('line:' .. best.class), id)
+if probe then
+  redis.call('HSET', key('gate:' .. probe), 'until', string.format('%.0f', now_ms() + tonumber(ARGV[10])))
+end
+local class = string.match(best.class, '^[^|]*') .. text(get(id, 'gates')[1]) -- a person may have taken it past them
 redis.call('HSET', key('job:' .. id), 'state', 'running', 'worker', worker, 'token', token, 'started_at', now_ms(),
-  'step', '', 'message', '')
+  'step', '', 'message', '', 'class', class, 'probe', probe and token or '')
 redis.call('HDEL', key('job:' .. id), 'reserved_by', 'reserved_at')
 redis.call('HSET', key('leases:' .. worker), id, cjson.encode(best.part))
 redis.call('HSET', key('beats'), id, token .. '|0|' .. ARGV[5])
 redis.call('HSET', key('nonce:' .. worker), 'nonce', nonce, 'id', id, 'token', token)
 event(id, 'claim', attempt, worker)
-return {'claimed', id, token, attempt}
+return {'claimed', id, token, attempt, probe and 'probe' or ''}

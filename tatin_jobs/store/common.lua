@@ -26,7 +26,8 @@ end
 
 local function check_writable(id, class)
   must_be('hash', key('job:' .. id), key('beats'), key('classes'))
-  must_be('zset', key('held'), key('finished'), key('line:' .. class))
+  must_be('zset', key('held'), key('finished'), key('deadlines'), key('settle'), key('line:' .. class))
+  must_be('zset', key('needs:' .. id), key('needed:' .. id))
   must_be('list', key('events:' .. id))
   must_be('stream', key('changes'), key('wake'))
 end
@@ -47,13 +48,33 @@ end
 local function into_line(id, class, need, score)
   redis.call('HSET', key('classes'), class, need)
   redis.call('ZADD', key('line:' .. class), score, id)
-  redis.call('HSET', key('job:' .. id), 'state', 'queued', 'held_until', '', 'queued_at', now_ms())
+  redis.call('HSET', key('job:' .. id), 'state', 'queued', 'held_until', '', 'held_for', '', 'queued_at', now_ms())
   redis.call('XADD', key('wake'), 'MAXLEN', '1', '*', 'id', id)
 end
 
-local function into_held(id, until_ms)
-  redis.call('ZADD', key('held'), until_ms, id)
-  redis.call('HSET', key('job:' .. id), 'state', 'held', 'held_until', until_ms)
+-- Held until a time, or (why is not 'time') until a person or the jobs that it needs let it go.
+local function into_held(id, why, until_ms)
+  if why == 'time' then
+    redis.call('ZADD', key('held'), until_ms, id)
+    redis.call('HSET', key('job:' .. id), 'state', 'held', 'held_for', why, 'held_until', until_ms, 'due', until_ms)
+  else
+    redis.call('ZADD', key('held'), '+inf', id)
+    redis.call('HSET', key('job:' .. id), 'state', 'held', 'held_for', why, 'held_until', '')
+  end
+end
+
+-- Where a waiting job belongs that no person holds: held for the jobs that it needs, held until its time, or in line.
+local function into_place(id, class, need, score, due)
+  if redis.call('ZCARD', key('needs:' .. id)) > 0 then
+    into_held(id, 'needs')
+    return 'held'
+  end
+  if text(due) ~= '' and tonumber(due) > now_ms() then
+    into_held(id, 'time', due)
+    return 'held'
+  end
+  into_line(id, class, need, score)
+  return 'queued'
 end
 
 local function out_of_waiting(id, class)
@@ -69,7 +90,27 @@ end
 local function finish(id, outcome, reason, message, summary)
   local at = now_ms()
   redis.call('HSET', key('job:' .. id), 'state', 'finished', 'outcome', outcome, 'reason', reason, 'message', message,
-    'summary', summary, 'finished_at', at, 'step', '', 'held_until', '')
+    'summary', summary, 'finished_at', at, 'step', '', 'held_until', '', 'held_for', '')
   redis.call('ZADD', key('finished'), at, id)
   redis.call('PEXPIRE', key('log:' .. id), 86400000)
+  redis.call('ZREM', key('deadlines'), id)
+  redis.call('DEL', key('needs:' .. id))
+  if redis.call('EXISTS', key('needed:' .. id)) == 1 then redis.call('ZADD', key('settle'), at, id) end
+end
+
+local function finish_overdue(id)
+  finish(id, 'timed_out', 'deadline', 'Its deadline came before it was over.', '')
+end
+
+-- Whether a gate is closed now. A route that is held opens for one job when its time is over; see claim.lua.
+local function is_closed(gate)
+  local till = redis.call('HGET', key('gate:' .. gate), 'until')
+  if not till or till == '' then return false end
+  return till == 'inf' or tonumber(till) > now_ms()
+end
+
+-- A gate was opened or closed: whoever follows the changes looks again.
+local function gates_changed()
+  redis.call('XADD', key('changes'), 'MAXLEN', '~', '10000', '*', 'id', '*', 'move', 'gate')
+  redis.call('XADD', key('wake'), 'MAXLEN', '1', '*', 'id', '*')
 end

@@ -2,7 +2,8 @@
 must_be('zset', key('finished'), key('all'), key('ids'))
 local gone = 0
 for _, id in ipairs(ARGV) do
-  if redis.call('HGET', key('job:' .. id), 'state') == 'finished' then
+  local needed = redis.call('EXISTS', key('needed:' .. id)) == 1 -- those that need it are not settled yet
+  if redis.call('HGET', key('job:' .. id), 'state') == 'finished' and not needed then
     redis.call('DEL', key('job:' .. id), key('events:' .. id), key('log:' .. id))
     redis.call('ZREM', key('finished'), id)
     redis.call('ZREM', key('all'), id)

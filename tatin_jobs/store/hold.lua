@@ -1,4 +1,5 @@
--- A person's hold. ARGV: id, nonce of the request. Holding what is held by a time holds it for good.
+-- A person's hold. ARGV: id, nonce of the request. What is held by a time, or for other jobs,
+-- is then held by the person too.
 local id = ARGV[1]
 local job = get(id, 'state', 'class', 'attempt', 'asked')
 if not job[1] then return {'refused', 'unknown'} end
@@ -6,7 +7,7 @@ if job[4] == ARGV[2] then return {'ok'} end
 if job[1] ~= 'queued' and job[1] ~= 'held' then return {'refused', job[1]} end
 check_writable(id, job[2])
 redis.call('ZREM', key('line:' .. job[2]), id)
-into_held(id, '+inf')
-redis.call('HSET', key('job:' .. id), 'held_until', '', 'message', 'Held by a person.', 'asked', ARGV[2])
+into_held(id, 'person')
+redis.call('HSET', key('job:' .. id), 'message', 'Held by a person.', 'asked', ARGV[2])
 event(id, 'hold', job[3], '')
 return {'ok'}

@@ -6,10 +6,12 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from tatin_jobs.errors import LeaseLost, StoreUnavailable, TatinError
+from tatin_jobs.gates import PROBE_SECONDS, ROUTE_FAILURES, account_gate, route_gate, route_name
 from tatin_jobs.models import RECORD_VERSION, AttemptSummary, Lease, Need, Offer
 from tatin_jobs.names import ID
 from tatin_jobs.states import JobState, Outcome, Reason, Step
@@ -30,10 +32,20 @@ class BeatAnswer(StrEnum):
     HELD = "held"
     CANCEL = "cancel"
     """Still held; a person wants it cancelled."""
+    OVERDUE = "overdue"
+    """Still held; its deadline has come."""
     OVER = "over"
     """This attempt's own end is recorded: there is nothing to renew, and nothing was lost."""
     LOST = "lost"
     """A newer attempt holds the job, or it was taken away."""
+
+
+@dataclass(frozen=True)
+class RouteNews:
+    """What became of a model route: whether it is held, and how often this job failed on it while it was."""
+
+    held: bool
+    failures: int
 
 
 class Booked(Need):
@@ -62,9 +74,11 @@ class Leasing(Questions):
         nonce: str,
         lease_seconds: float,
         *,
+        home_id: str = "",
         reserve_after_seconds: float = RESERVE_AFTER_SECONDS,
     ) -> Lease | None:
-        """The next job that fits, under a new token. The same nonce again gives the same answer.
+        """The next job that fits, under a new token. The same nonce again gives the same answer. A worker whose name
+        another home has taken (``enroll``) gets nothing.
 
         ``lingering``: what sandboxes take that are not verified gone; one given as ``Booked`` is not counted beside
         the lease of its own attempt.
@@ -79,6 +93,8 @@ class Leasing(Questions):
             RECORD_VERSION,
             highest,
             round(reserve_after_seconds * 1000),
+            home_id,
+            round(PROBE_SECONDS * 1000),
         )
         answer = self._scripts.call("claim", *args)
         if text(answer[0]) == "emptied":  # since it was opened; it gets a new id, so that no token comes again
@@ -86,21 +102,21 @@ class Leasing(Questions):
             answer = self._scripts.call("claim", *args)
         if text(answer[0]) != "claimed":
             return None
-        _, job_id, token, attempt = (text(part) for part in answer)
+        _, job_id, token, attempt, probe = (text(part) for part in answer)
         self._saw(token)
-        return self._lease(job_id, token, int(attempt))
+        return self._lease(job_id, token, int(attempt), bool(probe))
 
     def _saw(self, token: str) -> None:
         store_id, _, number = token.rpartition(":")
         if store_id != self._highest[0] or int(number) > self._highest[1]:
             self._highest = (store_id, int(number))
 
-    def _lease(self, job_id: str, token: str, attempt: int) -> Lease | None:
+    def _lease(self, job_id: str, token: str, attempt: int, probe: bool) -> Lease | None:
         """The lease with its record. A damaged or forged record ends its job, or it would stop the queue for ever."""
         problem = f"{job_id[:60]!r} is no id of a job."
         if ID.fullmatch(job_id):
             try:
-                return Lease(job=self.job(job_id), token=token, attempt=attempt)
+                return Lease(job=self.job(job_id), token=token, attempt=attempt, probe=probe)
             except StoreUnavailable:
                 raise
             except TatinError as error:
@@ -154,6 +170,27 @@ class Leasing(Questions):
         self._held(answer, lease)
         return JobState(text(answer[1]))
 
+    def meet_limit(self, lease: Lease, *, delay_seconds: float, message: str) -> None:
+        """Say that the job's account has reached its limit: no job of it is claimed for so long. Raises LeaseLost."""
+        spec = lease.job.spec
+        if gate := account_gate(spec):
+            delay = round(delay_seconds * 1000)
+            args = (lease.job.id, lease.token, gate, spec.account or "", delay, message[:MESSAGE_CHARACTERS])
+            self._held(self._scripts.call("quota", *args), lease)
+
+    def tell_route(self, lease: Lease, *, worked: bool, message: str = "") -> RouteNews:
+        """Say whether the job's model route works. Raises LeaseLost."""
+        spec = lease.job.spec
+        gate = route_gate(spec)
+        if gate is None:
+            return RouteNews(held=False, failures=0)
+        verdict = "worked" if worked else "failed"
+        about, name = message[:MESSAGE_CHARACTERS], route_name(spec) or ""
+        rest = (verdict, about, ROUTE_FAILURES, round(PROBE_SECONDS * 1000))
+        answer = self._scripts.call("route", lease.job.id, lease.token, gate, name, *rest)
+        self._held(answer, lease)
+        return RouteNews(held=text(answer[1]) == "held", failures=int(text(answer[2]) or 0))
+
     def _held(self, answer: Any, lease: Lease) -> None:
         if text(answer[0]) == "refused":
             raise LeaseLost(f"Attempt {lease.attempt} of job '{lease.job.id}' does not hold it any more.")
@@ -164,8 +201,16 @@ class Leasing(Questions):
         return None if text(answer[0]) == "refused" else JobState(text(answer[1]))
 
     def release_due(self, limit: int = 200) -> int:
-        """Queue the held jobs whose time has come; how many went."""
+        """Queue the held jobs whose time has come, and open the accounts whose limit is over; how many jobs went."""
         return int(self._scripts.call("release_due", limit))
+
+    def end_overdue(self, limit: int = 200) -> int:
+        """End the waiting jobs whose deadline has come, and mark those that run; how many."""
+        return int(self._scripts.call("overdue", limit))
+
+    def settle_needs(self, limit: int = 200) -> int:
+        """Let the jobs go, or end them, that waited for one that is over; how many were looked at."""
+        return int(self._scripts.call("settle", limit))
 
 
 def _joined(pieces: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

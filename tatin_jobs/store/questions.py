@@ -11,11 +11,12 @@ from typing import cast
 from pydantic import ValidationError
 
 from tatin_jobs.errors import AmbiguousId, TatinError, UnknownId
+from tatin_jobs.gates import Gate, gates_in
 from tatin_jobs.models import Batch, Job, JobEvent
 from tatin_jobs.names import ID_PREFIX
 from tatin_jobs.states import JobState
 from tatin_jobs.store.base import Base, decoded, text
-from tatin_jobs.store.records import from_ms, job_of, to_ms
+from tatin_jobs.store.records import behind_gates, closed_gate, from_ms, job_of, to_ms
 from tatin_jobs.store.scripts import store_errors
 
 _MANY = 1000
@@ -40,7 +41,30 @@ class Questions(Base):
         Tatin cannot read one of them."""
         return [job_of(job_id, row) for job_id, row in self._rows(job_ids)]
 
+    def gates(self) -> list[Gate]:
+        """The gates that are closed, and the held routes that wait for a probe."""
+        return list(self._closed_gates().values())
+
+    def _closed_gates(self) -> dict[str, Gate]:
+        ids = self._members("gates")
+        if not ids:
+            return {}
+        with store_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for gate in ids:
+                pipe.hgetall(self._key(f"gate:{gate}"))
+            rows = pipe.execute()
+        now = self._now_ms()
+        found = (closed_gate(gate, decoded(row), now) for gate, row in zip(ids, rows, strict=True))
+        return {gate.id: gate for gate in found if gate is not None}
+
     def _rows(self, job_ids: Iterable[str]) -> list[tuple[str, Mapping[str, str]]]:
+        """The records as they are shown: a queued job whose gate is closed is held."""
+        rows = self._records(job_ids)
+        gates = self._closed_gates() if any(row.get("state") == JobState.QUEUED for _, row in rows) else {}
+        return [(job_id, behind_gates(row, gates)) for job_id, row in rows] if gates else rows
+
+    def _records(self, job_ids: Iterable[str]) -> list[tuple[str, Mapping[str, str]]]:
         ids = list(job_ids)
         found: list[tuple[str, Mapping[str, str]]] = []
         for start in range(0, len(ids), _PAGE):
@@ -127,9 +151,11 @@ class Questions(Base):
     def _ids_in(self, states: set[JobState]) -> list[str]:
         """Ids in these states by the places they are in."""
         ids: list[str] = []
-        if JobState.QUEUED in states:
+        if states & {JobState.QUEUED, JobState.HELD}:
+            gates = self._closed_gates()
             for name in self._classes():
-                ids += self._members(f"line:{name}")
+                if (JobState.HELD if gates.keys() & set(gates_in(name)) else JobState.QUEUED) in states:
+                    ids += self._members(f"line:{name}")
         if JobState.HELD in states:
             ids += self._members("held")
         if JobState.FINISHED in states:
@@ -153,7 +179,7 @@ class Questions(Base):
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
-        classes = self._classes()
+        classes, gates = self._classes(), self._closed_gates()
         with store_errors():
             pipe = self._client.pipeline(transaction=False)
             pipe.zcard(self._key("held"))
@@ -162,9 +188,10 @@ class Questions(Base):
             for name in classes:
                 pipe.zcard(self._key(f"line:{name}"))
             held, running, finished, *lines = pipe.execute()
+        gated = sum(count for name, count in zip(classes, lines, strict=True) if gates.keys() & set(gates_in(name)))
         return {
-            JobState.QUEUED: sum(lines),
-            JobState.HELD: held,
+            JobState.QUEUED: sum(lines) - gated,
+            JobState.HELD: held + gated,
             JobState.RUNNING: running,
             JobState.FINISHED: finished,
         }

@@ -2,7 +2,8 @@
 -- monotonic clock, deaths allowed.
 local id = ARGV[1]
 if redis.call('HGET', key('beats'), id) ~= ARGV[2] then return {'refused', 'alive'} end
-local job = get(id, 'state', 'worker', 'class', 'attempt', 'cancel', 'need', 'score', 'deaths')
+local job = get(id, 'state', 'worker', 'class', 'attempt', 'cancel', 'need', 'score', 'deaths',
+  'overdue')
 if job[1] ~= 'running' then -- a left-over beat of a job that is elsewhere by now
   redis.call('HDEL', key('beats'), id)
   return {'refused', 'moved'}
@@ -14,6 +15,8 @@ unlease(id, job[2])
 local state = 'finished'
 if job[5] == '1' then
   finish(id, 'cancelled', '', 'Cancelled; its worker died.', '')
+elseif job[9] == '1' then
+  finish_overdue(id)
 elseif deaths >= tonumber(ARGV[3]) then
   finish(id, 'lost', 'worker', 'Lost: ' .. deaths .. ' workers died while they ran it.', '')
 else

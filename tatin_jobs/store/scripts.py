@@ -23,7 +23,10 @@ TRIES = 3
 """How often a call is made that meets a broken connection."""
 TRIES_IN_SILENCE = 2
 """How often one is made that gets no answer: together they last twice the time limit of the connection."""
-_ON_FULL_MEMORY = ("claim", "beat", "step", "finish", "requeue", "reap", "cancel", "release_due", "forget", "repair")
+_ON_FULL_MEMORY = (
+    *("claim", "beat", "step", "finish", "requeue", "reap", "cancel", "release_due", "forget", "repair"),
+    *("overdue", "settle", "quota", "route"),
+)
 """Scripts that must go on when maxmemory is reached: what runs must be able to end (F27). fakeredis refuses the line
 that says so, hence only a real server is told."""
 _ALLOW_OOM = "#!lua flags=allow-oom\n"

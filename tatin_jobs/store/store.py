@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from tatin_jobs.errors import BadInput, TatinError, WrongState
+from tatin_jobs.gates import QUEUE_GATE, GateKind
 from tatin_jobs.models import Batch, Job, Repo
 from tatin_jobs.names import ID
 from tatin_jobs.states import JobState
@@ -32,15 +33,18 @@ class Store(Leasing, House, Streams, Workers):
         """Record a batch, whole or not at all. True when it is new, False when the very same was there already.
 
         Raises:
-            BadInput: an id is known with other content, or is none.
+            BadInput: an id is known with other content, or is none; or a job needs one that there is not.
         """
-        for name in (batch.id, *(job.id for job in jobs)):
+        for name in (batch.id, *(name for job in jobs for name in (job.id, *job.needs))):
             if not ID.fullmatch(name):
                 raise BadInput(f"{name[:60]!r} is no id of a job or batch; nothing was submitted.")
         bodies = [_submission(job) for job in jobs]
         body = batch.model_dump_json()
         digest = hashlib.sha256("\n".join([body, *bodies]).encode()).hexdigest()
         answer = self._scripts.call("submit", batch.id, body, digest, to_ms(batch.created_at), *bodies)
+        if text(answer[0]) == "refused" and len(answer) > 2:
+            what = f"Job '{text(answer[1])}' needs '{text(answer[2])}', which is no job; nothing was submitted."
+            raise BadInput(what, try_="`tatin list` shows the ids.")
         if text(answer[0]) == "refused":
             raise BadInput(f"Id '{text(answer[1])}' is taken by another submit; nothing was submitted.")
         return text(answer[0]) == "new"
@@ -54,7 +58,9 @@ class Store(Leasing, House, Streams, Workers):
         return self._person("hold", job_id, "held")
 
     def release(self, job_id: str) -> Job:
-        """Queue a held job now, whatever it is held for. Raises WrongState when it is not held."""
+        """Let a held job go. What a person held goes back to what else it waits for (its time, other jobs), else into
+        its line; what waits for such a thing goes into its line all the same, and past a closed gate. Raises WrongState
+        when it is not held."""
         return self._person("release", job_id, "released")
 
     def _person(self, script: str, job_id: str, done: str) -> Job:
@@ -65,6 +71,19 @@ class Store(Leasing, House, Streams, Workers):
                 raise unknown(job_id)
             raise WrongState(f"Job '{job_id}' is {state} and cannot be {done}.", try_=f"tatin show {job_id}")
         return self.job(job_id)
+
+    def hold_queue(self) -> bool:
+        """Nothing is claimed until ``release_queue``, jobs that come later included; whether that changed anything."""
+        message = "The queue is held by a person; tatin release --queue."
+        return bool(self._scripts.call("gate", "close", QUEUE_GATE, GateKind.QUEUE.value, "", message))
+
+    def release_queue(self) -> bool:
+        """End ``hold_queue``; whether that changed anything."""
+        return self.open_gate(QUEUE_GATE)
+
+    def open_gate(self, gate: str) -> bool:
+        """Open the gate of an account, a route or the queue; False when it was open."""
+        return bool(self._scripts.call("gate", "open", gate))
 
     # What is settled once for a batch
 
@@ -91,16 +110,18 @@ class Store(Leasing, House, Streams, Workers):
 def _submission(job: Job) -> str:
     if job.state not in (JobState.QUEUED, JobState.HELD):
         raise TatinError(f"Job '{job.id}' cannot be submitted as {job.state}.")
-    held = ""
-    if job.state is JobState.HELD:
-        held = str(to_ms(job.held_until)) if job.held_until else "+inf"
+    fields = new_fields(job)
+    waits = job.needs or job.held_until
     return json.dumps(
         {
             "id": job.id,
-            "class": need_class(job.need),
+            "class": need_class(job.need) + fields["gates"],
             "rank": -job.spec.priority * PRIORITY_STEP,
-            "held_until": held,
-            "fields": new_fields(job),
+            "held": job.state is JobState.HELD and not waits,
+            "due": str(to_ms(job.held_until)) if job.held_until else "",
+            "deadline": fields["deadline"],
+            "needs": list(job.needs),
+            "fields": fields,
         }
     )
 

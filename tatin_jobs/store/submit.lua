@@ -13,7 +13,28 @@ for index = 5, #ARGV do
   check_writable(job.id, job.class)
   jobs[#jobs + 1] = job
 end
+for _, job in ipairs(jobs) do
+  for _, needed in ipairs(job.needs) do
+    if not seen[needed] and redis.call('EXISTS', key('job:' .. needed)) == 0 then
+      return {'refused', job.id, needed}
+    end
+    must_be('zset', key('needed:' .. needed))
+  end
+end
 must_be('zset', key('ids'), key('all'), key('batches'))
+
+-- The jobs that it waits for. One that did not succeed is left to settle.lua, which ends those that need it.
+local function wait_for(job)
+  for _, needed in ipairs(job.needs) do
+    local found = get(needed, 'state', 'outcome')
+    if found[2] ~= 'succeeded' then
+      redis.call('ZADD', key('needs:' .. job.id), 0, needed)
+      redis.call('ZADD', key('needed:' .. needed), 0, job.id)
+      if found[1] == 'finished' then redis.call('ZADD', key('settle'), now_ms(), needed) end
+    end
+  end
+end
+
 for _, job in ipairs(jobs) do
   local score = job.rank + redis.call('INCR', key('seq'))
   local flat = {}
@@ -24,8 +45,15 @@ for _, job in ipairs(jobs) do
   redis.call('HSET', key('job:' .. job.id), 'score', string.format('%.0f', score), 'class', job.class, unpack(flat))
   redis.call('ZADD', key('ids'), 0, job.id)
   redis.call('ZADD', key('all'), job.fields.created_at, job.id)
-  if job.held_until ~= '' then
-    into_held(job.id, job.held_until)
+  if job.deadline ~= '' then redis.call('ZADD', key('deadlines'), job.deadline, job.id) end
+  wait_for(job)
+  redis.call('HSET', key('job:' .. job.id), 'due', job.due)
+  if job.held then
+    into_held(job.id, 'person')
+  elseif redis.call('ZCARD', key('needs:' .. job.id)) > 0 then
+    into_held(job.id, 'needs')
+  elseif job.due ~= '' then
+    into_held(job.id, 'time', job.due)
   else
     into_line(job.id, job.class, job.fields.need, string.format('%.0f', score))
   end

@@ -6,6 +6,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from tatin_jobs.errors import WrongState
 from tatin_jobs.models import WorkerInfo
 from tatin_jobs.store.base import Base, text
 from tatin_jobs.store.records import from_ms, to_ms
@@ -18,6 +19,20 @@ SEEN_LIMIT_SECONDS = 60
 class Workers(Base):
     """Announced workers, and which of them are drained."""
 
+    def enroll(self, worker: str, home_id: str) -> None:
+        """Take this name for the worker of this home. A name whose worker has been silent for a minute is free.
+
+        Raises:
+            WrongState: a worker of another home has it.
+        """
+        answer = self._scripts.call("enroll", worker, home_id, SEEN_LIMIT_SECONDS * 1000)
+        if text(answer[0]) == "refused":
+            raise WrongState(
+                f"Another worker is called '{worker}'.",
+                seen=_where(text(answer[1])),
+                try_="give this one a name of its own: tatin worker --name NAME, or TATIN_WORKER_NAME.",
+            )
+
     def announce(self, info: WorkerInfo) -> None:
         """Tell about a worker, as of now."""
         now = self._now_ms()
@@ -27,9 +42,12 @@ class Workers(Base):
             pipe.hset(self._key("seen"), info.name, str(now))
             pipe.execute()
 
-    def retire(self, worker: str) -> None:
-        """Forget a worker that ended in order, and that it was drained."""
+    def retire(self, worker: str, home_id: str = "") -> None:
+        """Forget a worker that ended in order, and that it was drained. One whose name another home has is left."""
         with store_errors():
+            if text(self._client.hget(self._key("owners"), worker)) not in ("", home_id):
+                return
+            self._client.hdel(self._key("owners"), worker)
             self._client.hdel(self._key("workers"), worker)
             self._client.hdel(self._key("seen"), worker)
             self._client.srem(self._key("draining"), worker)
@@ -61,3 +79,11 @@ class Workers(Base):
                 self._client.sadd(self._key("draining"), worker)
             else:
                 self._client.srem(self._key("draining"), worker)
+
+
+def _where(row: str) -> str:
+    try:
+        info = WorkerInfo.model_validate_json(row)
+    except ValidationError:
+        return "it announced itself less than a minute ago"
+    return f"process {info.pid} on host '{info.host}'"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tatin_jobs.errors import LeaseLost, StoreUnavailable, TatinError
-from tatin_jobs.models import Lease
-from tatin_jobs.states import JobState, Outcome, Reason, Step
+from tatin_jobs.models import Lease, Model
+from tatin_jobs.states import HeldFor, JobState, Outcome, Reason, Step
 from tatin_jobs.store import BeatAnswer, Store
 from tests.support.stores import LEASE_SECONDS, OFFER, client_of, dump, make_job, submit
 
 LINE = "line:1;c1;m256;d100"
+ACCOUNT = f"gate:a{hashlib.sha256(b'a').hexdigest()[:10]}"
+ROUTE = f"gate:r{hashlib.sha256(b'p/m').hexdigest()[:10]}"
 
 
 def claim(store: Store, nonce: str = "n1") -> Lease | None:
@@ -37,7 +40,13 @@ MOVES: dict[str, Callable[[Store, Lease], object]] = {
     "reap": lambda store, lease: store.reap(lease.job.id, f"{lease.token}|0|60", 2),
     "cancel": lambda store, lease: store.cancel("job-2"),
     "hold": lambda store, lease: store.hold("job-2"),
-    "release": lambda store, lease: store.release("job-3"),
+    "release": lambda store, lease: store._scripts.call("release", "job-3", "a nonce"),  # without the look at it
+    "settle": lambda store, lease: store.settle_needs(),
+    "overdue": lambda store, lease: store.end_overdue(),
+    "quota": lambda store, lease: store.meet_limit(lease, delay_seconds=60, message="full"),
+    "route": lambda store, lease: store.tell_route(lease, worked=False),
+    "gate": lambda store, lease: store.hold_queue(),
+    "enroll": lambda store, lease: store.enroll("w1", "aaaaaaaa"),
     "release_due": lambda store, lease: store.release_due(),
     "forget": lambda store, lease: store.forget(["job-5"]),
     "repair": lambda store, lease: store.repair(),
@@ -45,6 +54,7 @@ MOVES: dict[str, Callable[[Store, Lease], object]] = {
 KEYS = [
     "seq", "token", "job:job-2", "events:job-2", "events:job-1", "log:job-1", "ids", "all", "batches", "classes", LINE,
     "held", "leases:w1", "beats", "nonce:w1", "finished", "changes", "wake", "workers", "draining", "meta",
+    "owners", "seen", "settle", "deadlines", "needs:job-6", "needed:job-5", "gates", "gate:queue", ACCOUNT, ROUTE,
 ]  # fmt: skip
 
 
@@ -56,9 +66,10 @@ def test_a_key_of_a_wrong_type_stops_a_move_before_it_wrote_anything(store: Stor
         store.prepare()
         past = datetime.now(UTC) - timedelta(hours=1)
         held = make_job("job-4", state=JobState.HELD, held_until=past)
-        submit(
-            store, make_job("job-1"), make_job("job-2"), make_job("job-3", state=JobState.HELD), held, make_job("job-5")
-        )
+        spec = held.spec.model_copy(update={"account": "a", "model": Model(name="m", provider="p"), "deadline": past})
+        waiting = make_job("job-6", state=JobState.HELD, needs=("job-5",))
+        first, others = make_job("job-1", spec=spec), (make_job("job-2"), make_job("job-3", state=JobState.HELD))
+        submit(store, first, *others, held, make_job("job-5"), waiting)
         lease = claimed(store)
         store.cancel("job-5")
         client_of(store).delete(f"tatin:{name}")
@@ -202,6 +213,24 @@ def test_repair_puts_every_job_where_its_record_says(store: Store, damage: str) 
         assert claimed(store).job.id == "job-1"
     elif state is JobState.RUNNING:
         assert store.reap("job-1", store.beats()["job-1"], 2) is JobState.QUEUED
+
+
+@pytest.mark.parametrize("gone", ["deadlines", "needs:job-2", "needed:job-1"])
+def test_repair_makes_the_indexes_beside_the_places_anew(store: Store, gone: str) -> None:
+    """I1: else a deadline would never come, or a job wait for ever."""
+    first = make_job("job-1")
+    spec = first.spec.model_copy(update={"deadline": datetime.now(UTC) + timedelta(hours=1)})
+    waiting = make_job("job-2", state=JobState.HELD, needs=("job-1",), spec=spec)
+    submit(store, first, waiting)
+    client_of(store).delete(f"tatin:{gone}")
+    assert store.misplaced() == ["job-2"]
+    assert store.repair() == ["job-2"]
+    assert store.misplaced() == []
+    client = client_of(store)
+    assert client.zscore("tatin:deadlines", "job-2")
+    assert client.zrange("tatin:needs:job-2", 0, -1) == [b"job-1"]
+    assert client.zrange("tatin:needed:job-1", 0, -1) == [b"job-2"]
+    assert store.job("job-2").held_for is HeldFor.NEEDS
 
 
 def test_a_forged_finish_of_a_foreign_token_is_refused(store: Store) -> None:

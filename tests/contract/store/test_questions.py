@@ -9,7 +9,7 @@ import pytest
 from tatin_jobs import names
 from tatin_jobs.errors import AmbiguousId, UnknownId
 from tatin_jobs.models import Batch, Job, Lease, Repo, WorkerInfo
-from tatin_jobs.states import JobState, Outcome
+from tatin_jobs.states import HeldFor, JobState, Outcome
 from tatin_jobs.store import Store, questions
 from tatin_jobs.store.leasing import LOG_PIECE_BYTES
 from tests.support.stores import CREATED, LEASE_SECONDS, OFFER, client_of, make_job, submit
@@ -22,7 +22,7 @@ def claim(store: Store, nonce: str = "n1") -> Lease:
 
 
 def test_a_record_comes_back_as_it_went_in(store: Store) -> None:
-    job = make_job("job-1", message="Held until later.", state=JobState.HELD, retry_of="job-0")
+    job = make_job("job-1", message="Held until later.", state=JobState.HELD, retry_of="job-0", held_for=HeldFor.PERSON)
     submit(store, job, batch="b-batch")
     assert store.job("job-1") == job
     assert store.batch("b-batch") == Batch(id="b-batch", created_at=CREATED, jobs=("job-1",))
