@@ -57,11 +57,17 @@ class Model(Frozen):
     base_url: str | None = None
 
 
+VerifyIn = Literal["same", "fresh"]
+
+
 class Verify(Frozen):
-    """What decides whether the work is good: a ``sh -c`` line run in the repository after the agent is dead."""
+    """What decides whether the work is good: a ``sh -c`` line run in the repository after the agent is dead.
+
+    ``where``: in the sandbox in which the agent worked, or in a second one, on a clean clone with its patch applied."""
 
     run: str
     timeout_seconds: int = 600
+    where: VerifyIn = "same"
 
 
 class Resources(Frozen):
@@ -198,6 +204,10 @@ class AttemptSummary(Frozen):
 
     exit_status: int | None = None
     verify_exit_status: int | None = None
+    verify_in: VerifyIn | None = None
+    verified: bool | None = None
+    """Whether verify passed; None when it did not run."""
+    reward: float | None = None
     patch_bytes: int | None = None
     files_changed: int | None = None
     lines_added: int | None = None

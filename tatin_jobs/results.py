@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from tatin_jobs.home import Home
-from tatin_jobs.models import AttemptSummary, Frozen, Model
+from tatin_jobs.models import AttemptSummary, Frozen, Model, VerifyIn
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 
 RESULT_VERSION = 1
@@ -74,6 +74,17 @@ class CommandFacts(Frozen):
     timed_out: bool = False
     seconds: float = 0
     output: str | None = None
+
+
+class VerifyFacts(CommandFacts):
+    """The ``verify`` command, and what it found. ``rewards``: what its reward file holds, of which ``reward`` counts;
+    None and empty without one. Without an exit status and a time it was not run, and ``problem`` says why."""
+
+    where: VerifyIn = "same"
+    passed: bool | None = None
+    reward: float | None = None
+    rewards: dict[str, float] = Field(default_factory=dict)
+    problem: str = ""
 
 
 class ToolUsage(Frozen):
@@ -164,7 +175,7 @@ class Result(Frozen):
     sandbox: SandboxFacts | None = None
     agent: AgentFacts
     setup: CommandFacts | None = None
-    verify: CommandFacts | None = None
+    verify: VerifyFacts | None = None
     usage: Usage = Usage()
     patch: PatchFacts | None = None
     patch_missing: str | None = None
@@ -180,6 +191,9 @@ class Result(Frozen):
         return AttemptSummary(
             exit_status=self.agent.exit_status,
             verify_exit_status=self.verify.exit_status if self.verify else None,
+            verify_in=self.verify.where if self.verify else None,
+            verified=self.verify.passed if self.verify else None,
+            reward=self.verify.reward if self.verify else None,
             patch_bytes=self.patch.size_bytes if self.patch else None,
             files_changed=self.patch.files_changed if self.patch else None,
             lines_added=self.patch.lines_added if self.patch else None,
@@ -202,14 +216,18 @@ class Result(Frozen):
 
 def write_result(folder: Path, result: Result) -> None:
     """Put ``result.json`` into ``folder``, whole or not at all, and on the disk before this returns."""
-    data = result.model_dump_json(indent=2).encode() + b"\n"
-    draft = folder / f".{RESULT_FILE}.{os.getpid()}"
+    write_durably(folder / RESULT_FILE, result.model_dump_json(indent=2).encode() + b"\n")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; on the disk when this returns."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(folder / RESULT_FILE)
-    sync_folder(folder)
+    draft.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from tatin_jobs.results import (
     StepTime,
     ToolUsage,
     Usage,
+    VerifyFacts,
 )
 from tatin_jobs.states import JobState
 from worker.collect import Collected, Snapshot
@@ -40,14 +41,16 @@ class Facts:
     steps: list[StepTime] = field(default_factory=list)
     commit: str | None = None
     setup: CommandFacts | None = None
-    verify: CommandFacts | None = None
+    verify: VerifyFacts | None = None
     snapshot: Snapshot | None = None
     collected: Collected | None = None
     sandbox: SandboxFacts | None = None
     route: RouteUsage | None = None
 
     def saw_sandbox(self, provider: SandboxProvider, name: str, need: Need) -> None:
-        """A sandbox was made."""
+        """A sandbox was made. The first counts: it is the one in which the agent works."""
+        if self.sandbox:
+            return
         promises = provider.capabilities
         self.sandbox = SandboxFacts(
             kind=provider.kind,

@@ -11,7 +11,7 @@ from worker.context import Context
 from worker.control import Control, Stop
 from worker.loop import LoopThread
 from worker.runner import Attempt
-from worker.sandboxes.names import sandbox_name
+from worker.sandboxes.names import sandbox_name, verify_name
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +48,21 @@ class Attempts:
         return set(self._names)
 
     async def _run(self, lease: Lease) -> None:
-        job, control, name = lease.job.id, Control(), ""
+        job, control, names = lease.job.id, Control(), set[str]()
         self._running[lease.token] = (job, control)
         if self._stopping:
             control.interrupt(self._stopping)
         log.info("action=begin job=%s attempt=%d", job, lease.attempt)
         try:
             name = sandbox_name(self._context.home_id, job, lease.attempt)
-            self._names.add(name)
+            names = {name, verify_name(name)}
+            self._names |= names
             await Attempt(self._context, lease, control).run()
         except Exception:  # its lease is left to a reaper, which counts a death
             log.exception("action=fault job=%s attempt=%d", job, lease.attempt)
         finally:
             del self._running[lease.token]
-            self._names.discard(name)
+            self._names -= names
             self._on_end(lease)
             log.info("action=end job=%s attempt=%d", job, lease.attempt)
 

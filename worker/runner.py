@@ -15,10 +15,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tatin_jobs.errors import AttemptError, DiskFull, TatinError
-from tatin_jobs.models import Lease
+from tatin_jobs.errors import AttemptError, DiskFull, SandboxError, TatinError
+from tatin_jobs.models import Lease, Verify
 from tatin_jobs.needs import granted
-from tatin_jobs.results import EVENTS_FILE, LOG_FILE, AgentFacts, CommandFacts, Result, StepTime, write_result
+from tatin_jobs.results import (
+    EVENTS_FILE,
+    LOG_FILE,
+    PATCH_FILE,
+    AgentFacts,
+    CommandFacts,
+    Result,
+    StepTime,
+    VerifyFacts,
+    write_result,
+)
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tatin_jobs.store import Booked
 from tatin_jobs.tools import InstalledTool, find_tool
@@ -36,7 +46,9 @@ from worker.gateway import ModelGateway, check_budget, price_of, select_provider
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
+from worker.patching import apply_patch
 from worker.repository import clone_into
+from worker.reward import REWARD_DIR, REWARD_VARIABLE, make_reward_folder, read_reward
 from worker.route_stops import stopped_by_route
 from worker.sandboxes.base import (
     GUEST_HOME,
@@ -49,9 +61,10 @@ from worker.sandboxes.base import (
     StartSpec,
     ToolMount,
 )
-from worker.sandboxes.names import sandbox_name
+from worker.sandboxes.names import sandbox_name, verify_name
 from worker.sandboxes.transfer import push_files
 from worker.sweep import destroy_sandbox
+from worker.verdicts import Verified, decide, verified_by
 
 MODEL_PORT = 4017
 """The port of the guest's loopback at which its model answers. Any would do: the guest's network is its own."""
@@ -134,9 +147,8 @@ class Attempt:
         async with self._step(Step.AGENT):
             verdict = await self._run_agent(sandbox)
         if not self._spec.verify or verdict.outcome not in (Outcome.SUCCEEDED, Outcome.TIMED_OUT):
-            return _decide(verdict, None)
-        async with self._step(Step.VERIFYING):
-            return _decide(verdict, await self._run_verify(sandbox))
+            return decide(verdict, None)
+        return decide(verdict, await self._verify(sandbox, self._spec.verify))
 
     async def _create(self) -> Sandbox:
         tools = [find_tool(self._context.home, name) for name in self._agent_adapter.tool_packages]
@@ -297,32 +309,88 @@ class Attempt:
         ]
         return bool((await sandbox.run(younger)).stdout)
 
-    async def _run_verify(self, sandbox: Sandbox) -> Followed:
-        assert self._spec.verify is not None  # the caller looked
-        verify = self._spec.verify
-        followed, self._facts.verify = await self._run_line(sandbox, "verify", verify.run, verify.timeout_seconds)
-        return followed
+    async def _verify(self, sandbox: Sandbox, verify: Verify) -> Verified:
+        """Run the job's verify command, here or in a second sandbox. Work that cannot be verified has failed."""
+        if verify.where == "fresh":
+            sandbox = await self._begin_afresh(sandbox)
+            if problem := await self._put_work_into(sandbox):
+                self._facts.verify = VerifyFacts(run=verify.run, where="fresh", passed=False, problem=problem)
+                return Verified(False, problem)
+        async with self._step(Step.VERIFYING):
+            await make_reward_folder(sandbox)
+            env = {REWARD_VARIABLE: REWARD_DIR}
+            followed, facts = await self._run_line(sandbox, "verify", verify.run, verify.timeout_seconds, env=env)
+            reward = await read_reward(sandbox, self._folder / "verify")
+        verified = verified_by(followed, reward)
+        self._facts.verify = VerifyFacts(
+            **facts.model_dump(),
+            where=verify.where,
+            passed=verified.passed,
+            reward=reward.reward if reward else None,
+            rewards=reward.rewards if reward else {},
+            problem=reward.problem if reward else "",
+        )
+        return verified
+
+    async def _begin_afresh(self, agents: Sandbox) -> Sandbox:
+        """Keep what the agent left, destroy its sandbox, and make another with a clean clone. Never are both there, so
+        what is booked for the attempt covers either."""
+        await self._bring_back(agents, COLLECT_TIMEOUT_SECONDS)
+        async with self._step(Step.DESTROYING):
+            await self._stack.aclose()
+            self._sandbox = None
+            if not await destroy_sandbox(self._context, self._name):
+                raise SandboxError(f"Sandbox '{self._name}' cannot be destroyed, so there is no room to verify in.")
+        self._name = verify_name(self._name)
+        async with self._step(Step.CREATING):
+            sandbox = await self._create()
+        async with self._step(Step.CLONING):
+            await self._clone(sandbox)
+        return sandbox
+
+    async def _put_work_into(self, sandbox: Sandbox) -> str | None:
+        """The patch as it was kept, the job's own inputs, and its setup; or why that cannot be."""
+        collected, snapshot = self._facts.collected, self._facts.snapshot
+        if collected is None or collected.patch_bytes is None:
+            why = snapshot.patch_missing if snapshot and snapshot.patch_missing else "It was not collected."
+            return f"There is no patch to verify on a clean clone. {why}"
+        refused = await apply_patch(sandbox, self._folder / PATCH_FILE) if collected.patch_bytes else None
+        if refused:
+            return f"The patch does not apply to a clean clone: {refused}"
+        await push_files(sandbox, await asyncio.to_thread(self._read_inputs))
+        if self._spec.setup:
+            async with self._step(Step.SETUP):
+                line, limit = self._spec.setup, SETUP_TIMEOUT_SECONDS
+                followed, _ = await self._run_line(sandbox, "setup", line, limit, output="verify/setup.log")
+            if followed.exit_status != 0:
+                return f"On a clean clone with the patch, the setup command {how_it_ended(followed)}."
+        return None
 
     # The end
 
     async def _collect(self, ending: Ending) -> Ending:
         """Bring back what can still be read and make it durable; ``result.json`` comes last."""
         sandbox, interruption = self._sandbox, self._control.interruption
-        if sandbox is not None and not (interruption and interruption.stop in (Stop.DIED, Stop.LOST)):
-            seconds = HURRIED_COLLECT_SECONDS if interruption else COLLECT_TIMEOUT_SECONDS
+        gone = interruption is not None and interruption.stop in (Stop.DIED, Stop.LOST)
+        if sandbox is not None and self._facts.collected is None and not gone:
             try:
-                async with asyncio.timeout(seconds), self._step(Step.COLLECTING):
-                    await self._pull(sandbox, seconds)
-            except TimeoutError:
-                ending = _not_collected(ending, AttemptError(f"Collecting took longer than {seconds} s."))
+                await self._bring_back(sandbox, HURRIED_COLLECT_SECONDS if interruption else COLLECT_TIMEOUT_SECONDS)
             except AttemptError as error:
                 ending = _not_collected(ending, error)
-            except OSError as error:
-                ending = _not_collected(ending, os_failure(error))
         if self._gateway:
             await self._gateway.close()
         self._write_result(ending, JobState.FINISHED, accepted=True)
         return ending
+
+    async def _bring_back(self, sandbox: Sandbox, seconds: float) -> None:
+        """The collecting step. Raises AttemptError when not all came."""
+        try:
+            async with asyncio.timeout(seconds), self._step(Step.COLLECTING):
+                await self._pull(sandbox, seconds)
+        except TimeoutError as error:
+            raise AttemptError(f"Collecting took longer than {seconds} s.") from error
+        except OSError as error:
+            raise os_failure(error) from error
 
     async def _pull(self, sandbox: Sandbox, seconds: float) -> None:
         """Everything that is kept, within this time: what came whole by then is kept."""
@@ -373,13 +441,22 @@ class Attempt:
         finally:
             self._facts.steps.append(StepTime(step=step, seconds=round(time.monotonic() - started, 3)))
 
-    async def _run_line(self, sandbox: Sandbox, label: str, line: str, seconds: float) -> tuple[Followed, CommandFacts]:
+    async def _run_line(
+        self,
+        sandbox: Sandbox,
+        label: str,
+        line: str,
+        seconds: float,
+        *,
+        env: Mapping[str, str] | None = None,
+        output: str | None = None,
+    ) -> tuple[Followed, CommandFacts]:
         """Run a ``sh -c`` line of the job in the repository; its output is kept beside the result."""
-        name = f"{label}/output.log"
-        (self._folder / label).mkdir(exist_ok=True)
+        name = output or f"{label}/output.log"
+        (self._folder / name).parent.mkdir(exist_ok=True)
         spec = StartSpec(
             argv=("sh", "-c", line),
-            env=self._guest_env({}),
+            env=self._guest_env(env or {}),
             cwd=self._cwd,
             timeout_seconds=seconds,
             output_limit_bytes=self._log_limit,
@@ -460,13 +537,6 @@ class Attempt:
             artifact_globs=self._spec.artifacts,
             transcript_paths=tuple(self._plan.transcript_paths),
         )
-
-
-def _decide(verdict: Verdict, verified: Followed | None) -> Ending:
-    """Verify has the last word on an agent that ended well; it never turns a failed one into a success."""
-    if verified is None or verdict.outcome is not Outcome.SUCCEEDED or verified.exit_status == 0:
-        return Ending(verdict.outcome, verdict.reason, verdict.message, reset_at=verdict.reset_at)
-    return Ending(Outcome.FAILED, Reason.VERIFY, f"The verify command {how_it_ended(verified)}.")
 
 
 def _not_collected(ending: Ending, error: AttemptError) -> Ending:

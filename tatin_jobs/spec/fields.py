@@ -133,7 +133,7 @@ Inputs = Annotated[
     tuple[Input, ...], Field(max_length=checks.MAX_INPUTS), _NO_REPEATS, AfterValidator(local_files.check_inputs)
 ]
 Line = Annotated[str, _texts(checks.line)]
-VerifyIn = Annotated[str, _choices(("same",), ("verify", "in"))]
+VerifyIn = Annotated[str, _choices(("same", "fresh"))]
 Sandbox = Annotated[str, _choices(SANDBOXES, ("sandbox",))]
 Cpus = Annotated[int, _numbers(1, 1024)]
 Memory = Annotated[int, _sizes(128, 4096 * _GIB)]

@@ -82,11 +82,17 @@ class VerifyFile(_Section):
     """What decides whether the work is good."""
 
     run: f.Line = Field(
-        description="A `sh -c` line, run in the repository after the agent is dead. Exit status 0 is a pass.",
+        description="A `sh -c` line, run in the repository after the agent is dead. Exit status 0 is a pass; where it"
+        " leaves a reward file in $TATIN_REWARD_DIR, that decides.",
         examples=["make test"],
     )
     timeout: f.Timeout = Field(Verify(run="x").timeout_seconds, description="Its time limit.", examples=["10m"])
-    where: f.VerifyIn = Field("same", alias="in", description="`same`: in the sandbox in which the agent worked.")
+    where: f.VerifyIn = Field(
+        "same",
+        alias="in",
+        description="`same`: in the sandbox in which the agent worked. `fresh`: in a second one, on a clean clone with"
+        " the agent's patch.",
+    )
 
 
 class ResourcesFile(_Section):

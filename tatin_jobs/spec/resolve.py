@@ -68,7 +68,7 @@ class Keeper:
             args=job.args,
             inputs=self._keep_inputs(job),
             setup=job.setup,
-            verify=Verify(run=job.verify.run, timeout_seconds=job.verify.timeout) if job.verify else None,
+            verify=_verify(job),
             sandbox=job.sandbox,
             resources=Resources(cpus=job.resources.cpus, memory_mib=job.resources.memory, disk_mib=job.resources.disk),
             requires=Requires(os=job.requires.os, arch=job.requires.arch, tags=job.requires.tags),
@@ -141,6 +141,11 @@ class Keeper:
             except OSError as error:
                 raise CannotKeep(("repo",), f"cannot be packed: {error}.") from error
         return self._packed[key]
+
+
+def _verify(job: JobFile) -> Verify | None:
+    file = job.verify
+    return Verify(run=file.run, timeout_seconds=file.timeout, where=file.where) if file else None
 
 
 def _folder(job: JobFile) -> FilePath | None:

@@ -25,7 +25,6 @@ VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
     ("tool",): dict.fromkeys(("claude", "pi", "crush"), NOT_YET),
     ("sandbox",): dict.fromkeys(("tart", "qemu"), NOT_YET),
     ("network", "mode"): dict.fromkeys(("allowlist", "open"), NOT_YET),
-    ("verify", "in"): {"fresh": NOT_YET},
 }
 """Path of a field -> values that are known but not built, with why."""
 

@@ -67,7 +67,7 @@ def names(attempts: Attempts, loop: LoopThread) -> set[str]:
 def test_two_attempts_of_one_job_are_told_apart(attempts: Attempts, loop: LoopThread, ended: list[str]) -> None:
     """The old one is being cleared away while the new one runs: its end takes nothing from the new one."""
     first, second = (attempts.start(lease("job-abc", number)) for number in (1, 2))
-    until(lambda: len(names(attempts, loop)) == 2, what="two sandboxes")
+    until(lambda: len(names(attempts, loop)) == 4, what="the names of two sandboxes each")
     assert attempts.running() == ("job-abc",)
     attempts.interrupt("s:1", Stop.LOST)
     first.result(5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.sandboxes.names import Owner, is_ours, parse_sandbox_name, sandbox_name
+from worker.sandboxes.names import Owner, is_ours, parse_sandbox_name, sandbox_name, verify_name
 
 
 def test_a_name_tells_home_job_and_attempt() -> None:
@@ -13,6 +13,14 @@ def test_a_name_tells_home_job_and_attempt() -> None:
     assert parse_sandbox_name(name) == Owner("0a1b2c3d", "abcdefghjk", 12)
     assert is_ours(name, "0a1b2c3d")
     assert not is_ours(name, "ffffffff")
+
+
+def test_the_sandbox_in_which_an_attempt_is_verified_is_ours_too() -> None:
+    first = sandbox_name("0a1b2c3d", "fix-abcdefghjk", 12)
+    second = verify_name(first)
+    assert second != first
+    assert parse_sandbox_name(second) == parse_sandbox_name(first)
+    assert parse_sandbox_name(verify_name(second)) is None
 
 
 @pytest.mark.parametrize(
