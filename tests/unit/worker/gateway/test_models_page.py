@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from tatin_jobs.models import Model
 from tatin_jobs.settings import Settings
+from worker.gateway.prices import Price, price_of
 from worker.gateway.providers import PRESETS, api_root, select_provider
 from worker.gateway.rules import PATHS
 
@@ -23,11 +24,15 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+def settings_blocks() -> list[str]:
+    return [block for block in blocks("toml") if "[models." in block]
+
+
 def settings(toml: str) -> Settings:
     return Settings(home=Path("/nowhere"), worker_name="w", **tomllib.loads(toml))
 
 
-@pytest.mark.parametrize("toml", blocks("toml"))
+@pytest.mark.parametrize("toml", settings_blocks())
 def test_each_block_of_settings_is_good(toml: str) -> None:
     (provider,) = settings(toml).models.values()
     assert api_root(provider)
@@ -38,9 +43,19 @@ def test_each_job_line_finds_its_provider(text: str) -> None:
     lines = YAML(typ="safe").load(text)
     assert lines.keys() <= {"model", "env"}
     model = Model.model_validate(lines["model"])
-    known = settings("\n".join(block for block in blocks("toml")))
+    known = settings("\n".join(settings_blocks()))
     name, _ = select_provider(known, model)
     assert name == model.provider
+
+
+def test_block_of_prices_is_good(tmp_path: Path) -> None:
+    (prices,) = (block for block in blocks("toml") if "[models." not in block)
+    (tmp_path / "prices.toml").write_text(prices)
+    known = Settings(home=tmp_path, worker_name="w")
+    price = price_of(known, "openai", PRESETS["openai"], "gpt-5-mini")
+    assert price
+    assert (price.input, price.output, price.cache_read) == (0.25, 2, 0.025)
+    assert price_of(known, "ollama", PRESETS["ollama"], "anything") == Price(input=0, output=0)
 
 
 def test_table_is_that_of_the_presets() -> None:
