@@ -16,6 +16,7 @@
         DiskFull                    reason disk
         CommandTimeout              reason agent (the caller knows better and says so)
       LeaseLost                1    a newer attempt holds the job; stop and keep what there is as superseded
+        Forgotten              1    the store does not know the job any more (it was emptied): nobody else has it
 
 Exit codes of the commands: 0 all succeeded, 1 some failed, 2 bad use or bad job file, 3 something needed is missing,
 75 still held (quota), 124 timed out, 130 cancelled.
@@ -170,3 +171,7 @@ class CommandTimeout(AttemptError):
 
 class LeaseLost(TatinError):
     """The store refused a write because a newer attempt holds the job, or the job is finished."""
+
+
+class Forgotten(LeaseLost):
+    """The store does not know the job any more: it was emptied. Nobody else runs it."""

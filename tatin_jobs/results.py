@@ -158,6 +158,8 @@ class Result(Frozen):
     batch: str
     name: str
     attempt: int
+    token: str | None = None
+    """Of its lease: while the store still has that lease, this result can be offered to it again."""
     state: JobState
     """finished, or where the job went (queued, held) when this attempt did not end it."""
     accepted: bool

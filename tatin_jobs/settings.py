@@ -92,6 +92,8 @@ class Settings(_Section):
     lease_seconds: float = Field(default=60, ge=0.5, le=3600)
     beat_seconds: float = Field(default=10, ge=0.05, le=600)
     reap_seconds: float = Field(default=5, ge=0.05, le=600)
+    cut_off_seconds: float = Field(default=900, ge=1)
+    """How long attempts go on that cannot be renewed: somebody else may run the job by then."""
     max_deaths: int = Field(default=2, ge=1, le=20)
     """A job is lost when this many of its workers died."""
     drain_seconds: float = Field(default=600, ge=0)
@@ -130,6 +132,7 @@ ENVIRONMENT: dict[str, str] = {
     "TATIN_LEASE_SECONDS": "lease_seconds",
     "TATIN_BEAT_SECONDS": "beat_seconds",
     "TATIN_REAP_SECONDS": "reap_seconds",
+    "TATIN_CUT_OFF_SECONDS": "cut_off_seconds",
     "TATIN_DRAIN_SECONDS": "drain_seconds",
     "TATIN_DISK_FLOOR": "disk_floor_mib",
     "TATIN_CPUS": "default_cpus",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from tatin_jobs.errors import LeaseLost, StoreUnavailable
+from tatin_jobs.errors import Forgotten, LeaseLost, StoreUnavailable
 from tatin_jobs.models import AttemptSummary, Lease
 from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Store
@@ -14,7 +14,7 @@ from worker.control import Control, Stop
 from worker.ending import Ending, Fate, backoff_seconds, fate
 
 PATIENCE_SECONDS = 15 * 60
-"""How long a finished attempt waits for a store that does not answer; then its lease is left to a reaper (I8)."""
+"""How long a finished attempt keeps its sandbox for a store that does not answer; then its result is offered again."""
 _HURRIED_PATIENCE_SECONDS = 10
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -25,13 +25,17 @@ async def accept(
     store: Store, lease: Lease, ending: Ending, summary: AttemptSummary, control: Control
 ) -> JobState | None:
     """Where the job went: finished, held for a retry, queued again; None when this attempt no longer counts
-    (``control`` then says LOST) or the store stayed away. Where a person's cancel was accepted before the end was, it
+    (``control`` then says LOST), or the store stayed away or does not know the job any more: then the result lies on
+    this disk, and is offered again (``worker.offers``). Where a person's cancel was accepted before the end was, it
     counts and not the ending: ``control`` then says CANCELLED."""
     began = time.monotonic()
     pause = 0.25
     while not control.lost:
         try:
-            state, cancelled = await asyncio.to_thread(_tell, store, lease, ending, summary)
+            state, cancelled = await asyncio.to_thread(tell, store, lease, ending, summary)
+        except Forgotten as error:
+            log.error("action=accept job=%s kept here only: %s", lease.job.id, error.what)  # noqa: TRY400
+            return None
         except LeaseLost:
             control.interrupt(Stop.LOST)
         except StoreUnavailable as error:
@@ -49,8 +53,12 @@ async def accept(
     return None
 
 
-def _tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, bool]:
-    """Where the job went, and whether it is finished as cancelled."""
+def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, bool]:
+    """Where the job went, and whether it is finished as cancelled. Told again, the answer is the same.
+
+    Raises:
+        LeaseLost: another attempt counts. StoreUnavailable: it may have been told.
+    """
     match fate(ending, lease.job):
         case Fate.FINISH:
             counts = store.finish(lease, ending.outcome, ending.reason, ending.message, summary)

@@ -12,6 +12,8 @@ class Stop(StrEnum):
 
     SHUTDOWN = "shutdown"
     """The worker ends: collect, hand the job back, destroy."""
+    CUT_OFF = "cut_off"
+    """The store has been out of reach for too long: collect, hand the job back, destroy."""
     CANCELLED = "cancelled"
     """A person asked: collect, finish as cancelled, destroy."""
     DIED = "died"

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from tatin_jobs.errors import AttemptError, DiskFull
 from tatin_jobs.models import Job
-from tatin_jobs.states import Outcome, Reason
+from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.units import format_duration
 from worker.control import Interruption, Stop
 from worker.followed import Followed
@@ -28,6 +28,11 @@ class Ending:
     hand_back: bool = False
     reset_at: datetime | None = None
     """With reason quota: when the limit ends, in UTC, if anybody said so."""
+
+    @property
+    def planned_state(self) -> JobState:
+        """Where the job goes, as far as the attempt knows before the store has said so."""
+        return JobState.QUEUED if self.hand_back else JobState.FINISHED
 
 
 class Fate(StrEnum):
@@ -60,6 +65,9 @@ def interrupted_by(interruption: Interruption) -> Ending:
             return Ending(Outcome.FAILED, Reason.SANDBOX, f"The sandbox died: {interruption.detail}")
         case Stop.LOST:
             return Ending(Outcome.LOST, Reason.WORKER, "Superseded: a newer attempt holds the job.")
+        case Stop.CUT_OFF:
+            text = f"Stopped: its worker could not reach the store for {interruption.detail}."
+            return Ending(Outcome.FAILED, Reason.WORKER, text, hand_back=True)
         case Stop.SHUTDOWN:
             return Ending(Outcome.FAILED, Reason.WORKER, "Handed back: the worker was stopped.", hand_back=True)
 

@@ -27,6 +27,16 @@ class EventLog:
         self.sums: dict[str, float] = {}
         """What ``usage`` events added up to; a figure that no event named is absent."""
 
+    def begin_again(self) -> None:
+        """An earlier worker wrote this file, and the agent's stream will come once more: only the steps are kept."""
+        try:
+            lines = self._path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        kept = [line for line in lines if b'"kind": "step"' in line[:80]]
+        self._path.write_bytes(b"".join(kept))
+        self._count, self._bytes = len(kept), sum(map(len, kept))
+
     def ours(self, kind: str, **fields: Any) -> None:
         """A fact of ours: a step, a stop."""
         self._append([{"kind": kind, **fields}])

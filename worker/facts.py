@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import tatin_jobs
@@ -20,12 +22,13 @@ from tatin_jobs.results import (
     Usage,
     VerifyFacts,
 )
-from tatin_jobs.states import JobState
+from tatin_jobs.states import JobState, Step
 from worker.collect import Collected, Snapshot
 from worker.ending import Ending
 from worker.events import EventLog
 from worker.gateway import RouteUsage
 from worker.gateway.tokens import KINDS
+from worker.journal import Going
 from worker.sandboxes.base import SandboxProvider, SandboxUsage
 
 TOKENS = tuple(f"{kind}_tokens" for kind in KINDS)
@@ -46,6 +49,28 @@ class Facts:
     collected: Collected | None = None
     sandbox: SandboxFacts | None = None
     route: RouteUsage | None = None
+
+    def going(
+        self, started: float, base_tar: Path | None, transcript_paths: Sequence[str], route_token: str | None
+    ) -> Going:
+        """What the next worker needs to go on."""
+        return Going(
+            started=started,
+            agent=self.agent,
+            steps=tuple(self.steps),
+            setup=self.setup,
+            commit=self.commit,
+            base_tar=str(base_tar) if base_tar else None,
+            transcript_paths=tuple(transcript_paths),
+            route_token=route_token,
+            snapshot=self.snapshot,
+        )
+
+    def go_on(self, going: Going) -> None:
+        """Know what the earlier worker knew."""
+        self.agent, self.setup, self.commit, self.snapshot = going.agent, going.setup, going.commit, going.snapshot
+        self.steps = [step for step in going.steps if step.step not in (Step.AGENT, Step.VERIFYING)]
+        self.started_at = self.lease.job.started_at or self.started_at
 
     def saw_sandbox(self, provider: SandboxProvider, name: str, need: Need) -> None:
         """A sandbox was made. The first counts: it is the one in which the agent works."""
@@ -81,6 +106,7 @@ class Facts:
             batch=job.batch,
             name=job.spec.name,
             attempt=self.lease.attempt,
+            token=self.lease.token,
             state=state,
             accepted=accepted,
             outcome=ending.outcome,

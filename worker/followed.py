@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.sandboxes.base import RunChunk, RunStatus, Sandbox, StartSpec
+from worker.sandboxes.base import Run, RunChunk, RunStatus, Sandbox, StartSpec
 
 OUTSIDE_GRACE_SECONDS = 15.0
 """How much later than the guest's own launcher the worker acts."""
@@ -52,17 +52,39 @@ async def run_followed(
     other_activity: Callable[[], float] = lambda: 0.0,
     enough: asyncio.Event | None = None,
 ) -> Followed:
-    """Start it, hand every piece of output to ``on_output``, return when it has ended or was ended.
+    """Start it and follow it to its end, as ``follow_run``."""
+    started = time.monotonic()
+    run = await sandbox.start(spec)
+    return await follow_run(
+        run,
+        spec,
+        on_output,
+        started=started,
+        idle_seconds=idle_seconds,
+        other_activity=other_activity,
+        enough=enough,
+    )
 
-    ``other_activity`` gives the monotonic time of the last sign of life that is not output (model traffic). When
-    ``enough`` is set the command is stopped.
+
+async def follow_run(
+    run: Run,
+    spec: StartSpec,
+    on_output: Callable[[RunChunk], None],
+    *,
+    started: float,
+    idle_seconds: float | None = None,
+    other_activity: Callable[[], float] = lambda: 0.0,
+    enough: asyncio.Event | None = None,
+) -> Followed:
+    """Hand every piece of its output, from the first on, to ``on_output``; return when it has ended or was ended.
+
+    ``started``: when, by the monotonic clock; by an earlier worker perhaps. ``other_activity`` gives the monotonic
+    time of the last sign of life that is not output (model traffic). When ``enough`` is set the command is stopped.
 
     Raises:
         SandboxError: the sandbox failed. Whatever ``on_output`` raises also ends the command and is passed on.
     """
-    started = time.monotonic()
-    run = await sandbox.start(spec)
-    last_output = started
+    last_output = time.monotonic()
 
     async def follow() -> None:
         nonlocal last_output
@@ -84,8 +106,9 @@ async def run_followed(
         raise _Enough
 
     stalled = late = stopped = False
+    left = started + spec.timeout_seconds + spec.grace_seconds + OUTSIDE_GRACE_SECONDS - time.monotonic()
     try:
-        async with asyncio.timeout(spec.timeout_seconds + spec.grace_seconds + OUTSIDE_GRACE_SECONDS):
+        async with asyncio.timeout(max(OUTSIDE_GRACE_SECONDS, left)):
             idle = watch_idle(idle_seconds) if idle_seconds else None
             await _first(follow(), idle, watch_enough(enough) if enough else None)
     except _Stalled:

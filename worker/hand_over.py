@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from tatin_jobs.models import Lease
+from worker.adoption import Adopted
 from worker.context import Context
 from worker.control import Control, Stop
 from worker.loop import LoopThread
@@ -31,9 +32,13 @@ class Attempts:
         """Run one attempt; the future ends with it and carries no error."""
         return self._loop.submit(self._run(lease))
 
-    def interrupt(self, token: str, stop: Stop) -> None:
+    def go_on(self, adopted: Adopted) -> Future[None]:
+        """As ``start``, with an attempt that an earlier worker began."""
+        return self._loop.submit(self._run(adopted.lease, adopted))
+
+    def interrupt(self, token: str, stop: Stop, detail: str = "") -> None:
         """Ask the attempt of this token to stop; one that is not here is ignored."""
-        self._call(lambda: self._interrupt(token, stop))
+        self._call(lambda: self._interrupt(token, stop, detail))
 
     def interrupt_all(self, stop: Stop) -> None:
         """Ask every attempt to stop, those that are just beginning too."""
@@ -47,7 +52,7 @@ class Attempts:
         """Names of the sandboxes that these attempts own; called in the loop."""
         return set(self._names)
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self, lease: Lease, adopted: Adopted | None = None) -> None:
         job, control, names = lease.job.id, Control(), set[str]()
         self._running[lease.token] = (job, control)
         if self._stopping:
@@ -57,7 +62,7 @@ class Attempts:
             name = sandbox_name(self._context.home_id, job, lease.attempt)
             names = {name, verify_name(name)}
             self._names |= names
-            await Attempt(self._context, lease, control).run()
+            await Attempt(self._context, lease, control, adopted).run()
         except Exception:  # its lease is left to a reaper, which counts a death
             log.exception("action=fault job=%s attempt=%d", job, lease.attempt)
         finally:
@@ -66,9 +71,9 @@ class Attempts:
             self._on_end(lease)
             log.info("action=end job=%s attempt=%d", job, lease.attempt)
 
-    def _interrupt(self, token: str, stop: Stop) -> None:
+    def _interrupt(self, token: str, stop: Stop, detail: str) -> None:
         if found := self._running.get(token):
-            found[1].interrupt(stop)
+            found[1].interrupt(stop, detail)
 
     def _interrupt_all(self, stop: Stop) -> None:
         self._stopping = stop

@@ -1,6 +1,7 @@
 """The host's own memory of its sandboxes: one fsynced file each, from before create until after verified destroy (I5).
 
-It survives what the store does not, and says which job and token a left-over sandbox belonged to.
+It survives what the store does not, and says which job and token a left-over sandbox belonged to; of one that survives
+its worker, also what the next worker must know to go on with its attempt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,25 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tatin_jobs.models import Frozen, Need
-from tatin_jobs.results import sync_folder
+from tatin_jobs.results import AgentFacts, CommandFacts, StepTime, sync_folder
+from worker.collect.spec import Snapshot
+
+
+class Going(Frozen):
+    """The agent of this attempt was started: what was known by then. Written only where a sandbox survives its worker.
+    The model's token is the attempt's own and worth nothing elsewhere; the file is readable by this user alone."""
+
+    started: float
+    """Monotonic seconds of this boot of the host."""
+    agent: AgentFacts
+    steps: tuple[StepTime, ...]
+    setup: CommandFacts | None
+    commit: str | None
+    base_tar: str | None
+    transcript_paths: tuple[str, ...]
+    route_token: str | None
+    snapshot: Snapshot | None = None
+    """Of the agent's work, once that is over: verify may have changed more since."""
 
 
 class Entry(Frozen):
@@ -22,6 +41,9 @@ class Entry(Frozen):
     attempt: int
     token: str
     need: Need
+    going: Going | None = None
+    adoptions: int = 0
+    """How many workers went on with it after the one that made it."""
 
 
 class Journal:
@@ -34,7 +56,7 @@ class Journal:
         """Note a sandbox that is about to be made; on the disk when this returns."""
         path = self._path(entry.sandbox)
         draft = path.with_suffix(".draft")
-        with draft.open("w") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(entry.model_dump_json())
             file.flush()
             os.fsync(file.fileno())

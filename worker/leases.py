@@ -23,8 +23,6 @@ POLL_SECONDS = 1.0
 TROUBLE_SECONDS = 2.0
 """The pause after a store that did not answer: claims go on within 5 s of its return (F21)."""
 MAX_LEASE_SECONDS = 3600.0
-CUT_OFF_SECONDS = 15 * 60.0
-"""How long attempts go on that cannot be renewed: somebody else may run the job by then (I8, F34)."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +71,10 @@ class Claimer:
         """The lease that a message names, if it is held here."""
         lease = self._leases.get(token)
         return lease if lease is not None and lease.job.id == job_id else None
+
+    def adopt(self, lease: Lease) -> None:
+        """Hold a lease of this home's earlier worker: its beats go on."""
+        self._leases[lease.token] = lease
 
     def release(self, token: str) -> None:
         """An attempt is over: stop its beats, and see at once what fits now."""
@@ -153,8 +155,9 @@ class Claimer:
 
 
 class Beats:
-    """The thread that renews what this worker holds, until the very end, over a connection of its own; both callbacks
-    are given the token of the attempt that is to stop. Two calls without an answer take less than a third of a lease
+    """The thread that renews what this worker holds, until the very end, over a connection of its own; the callbacks
+    are given the token of the attempt that is to stop. ``on_cut_off``: it could not be renewed for so long that
+    somebody else may run the job by then (I8, F34). Two calls without an answer take less than a third of a lease
     (I10)."""
 
     def __init__(
@@ -165,12 +168,14 @@ class Beats:
         *,
         on_cancel: Callable[[str], None],
         on_lost: Callable[[str], None],
+        on_cut_off: Callable[[str], None],
     ) -> None:
         self._store = store.sibling(timeout_seconds=settings.lease_seconds / 8)
         self._settings = settings
         self._held = held
         self._on_cancel = on_cancel
         self._on_lost = on_lost
+        self._on_cut_off = on_cut_off
         self._told_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-beats", daemon=True)
@@ -188,10 +193,10 @@ class Beats:
         try:
             self._renew()
         except TatinError:
-            if now - self._told_at > CUT_OFF_SECONDS:
+            if now - self._told_at > self._settings.cut_off_seconds:
                 for token, job_id in self._held().items():
                     log.warning("action=give_up job=%s: cut off from the store", job_id)
-                    self._on_lost(token)
+                    self._on_cut_off(token)
             raise
         self._told_at = now
 
@@ -203,6 +208,8 @@ class Beats:
             elif answer is BeatAnswer.LOST:
                 log.warning("action=lost job=%s", held[token])
                 self._on_lost(token)
+            elif answer is BeatAnswer.UNKNOWN:
+                log.warning("action=forgotten job=%s: the store was emptied; its attempt goes on", held[token])
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.beat_seconds):

@@ -18,13 +18,19 @@ _PIECE = 16 * 1024
 
 
 class LiveLog:
-    """The log of one command. A context manager; the file is appended to, and made when it is entered."""
+    """The log of one command. A context manager; the file is appended to, and made when it is entered.
 
-    def __init__(self, path: Path, outbox: Outbox, *, limit_bytes: int) -> None:
+    ``again``: an earlier worker began it, and all of the output comes once more: the file is written anew, and as many
+    bytes as it had are not shown live a second time.
+    """
+
+    def __init__(self, path: Path, outbox: Outbox, *, limit_bytes: int, again: bool = False) -> None:
         self._path = path
         self._outbox = outbox
         self._limit = limit_bytes
         self._written = 0
+        self._again = again
+        self._shown_before = 0
         self._allowance = float(LIVE_BURST_BYTES)
         self._refilled = time.monotonic()
         self._left_out = 0
@@ -32,6 +38,9 @@ class LiveLog:
         """The file is shorter than what was printed."""
 
     def __enter__(self) -> LiveLog:
+        if self._again and self._path.exists():
+            self._shown_before = self._path.stat().st_size
+            self._path.unlink()
         self._file = self._path.open("ab", buffering=0)
         return self
 
@@ -67,6 +76,9 @@ class LiveLog:
             self._written += written
 
     def _show(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        known = min(len(data), self._shown_before)
+        self._shown_before -= known
+        data = data[known:]
         now = time.monotonic()
         earned = (now - self._refilled) * LIVE_BYTES_PER_SECOND
         self._allowance, self._refilled = min(LIVE_BURST_BYTES, self._allowance + earned), now

@@ -36,6 +36,7 @@ from tatin_jobs.queue import make_huey
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store, open_store
+from tatin_jobs.units import format_duration
 from worker.capacity import free_disk_mib, offer_of
 from worker.collect import Unpackers
 from worker.context import Context
@@ -45,6 +46,7 @@ from worker.journal import Journal
 from worker.leases import Beats, Claimer, Reaper
 from worker.loop import LoopThread
 from worker.notifier import Notifier
+from worker.offers import Offers
 from worker.recovery import recover
 from worker.repository import Repositories
 from worker.sandboxes import choose_provider
@@ -129,16 +131,24 @@ class Worker:
             self._claimer.held,
             on_cancel=lambda token: self._attempts.interrupt(token, Stop.CANCELLED),
             on_lost=lambda token: self._attempts.interrupt(token, Stop.LOST),
+            on_cut_off=lambda token: self._attempts.interrupt(
+                token, Stop.CUT_OFF, format_duration(settings.cut_off_seconds)
+            ),
         )
-        self._reaper = Reaper(store.sibling(), settings, on_tick=self._announce)
+        self._offers = Offers(store.sibling(), home, self._claimer.held)
+        self._reaper = Reaper(store.sibling(), settings, on_tick=self._on_tick)
         self._notifier = Notifier(store.sibling(), settings)
 
     def run(self, batch: str | None, parent: IO[bytes] | None) -> int:
         """Start everything, wait for the end, take everything down."""
         self._loop.start()
-        self._problem = self._loop.submit(recover(self._context)).result()
-        self._announce()
         self._beats.start()
+        recovery = recover(self._context, self._claimer.adopt, lambda lease: self._claimer.release(lease.token))
+        recovered = self._loop.submit(recovery).result()
+        self._problem = recovered.problem
+        for adopted in recovered.adopted:
+            self._attempts.go_on(adopted)
+        self._announce()
         self._reaper.start()
         self._notifier.start()
         sweeper = self._loop.submit(self._keep_sweeping())
@@ -172,6 +182,10 @@ class Worker:
 
     def _start(self, lease: Lease) -> Future[None]:
         return self._attempts.start(lease)
+
+    def _on_tick(self) -> None:
+        self._offers.tick()
+        self._announce()
 
     def _announce(self) -> None:
         problem = self._problem
@@ -252,6 +266,8 @@ class Worker:
         deadline = time.monotonic() + HURRY_SECONDS
         for _, thread in consumer.worker_threads:
             thread.join(max(0.1, deadline - time.monotonic()))
+        while self._attempts.running() and time.monotonic() < deadline:  # adopted ones have no slot's thread
+            time.sleep(0.05)
 
     def _retire(self) -> None:
         try:

@@ -78,6 +78,8 @@ class Outbox:
                 return  # the beats tell the attempt
             except TatinError as error:
                 log.warning("job=%s not shown live: %s", self._lease.job.id, error.what)
+                if not self._closing:  # a record that shows a wrong step would do so for hours
+                    self._waiting[:0] = [item for item in items if isinstance(item, Step)][-1:]
             except Exception:
                 log.exception("job=%s not shown live", self._lease.job.id)
             if not self._closing:

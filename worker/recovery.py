@@ -1,31 +1,60 @@
 """After a crash: what this home's last worker left behind, settled before the first claim.
 
-The home's lock is held by the one who calls this, so whatever the journal names has no living holder. Sandboxes that
-die with their worker are destroyed, and their jobs are taken back at once instead of after a lease.
+The home's lock is held by the one who calls this, so whatever the journal names has no living holder. Results that
+were on the disk already are offered to the store; attempts whose sandboxes live on go on; the other sandboxes are
+destroyed, and their jobs are taken back at once instead of after a lease.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tatin_jobs.errors import TatinError
-from tatin_jobs.store import Store
+from tatin_jobs.models import Lease
+from tatin_jobs.store import Booked, Store
+from worker.adoption import Adopted, adopt_living
 from worker.context import Context
 from worker.journal import Entry
+from worker.offers import offer_attempt
 from worker.sweep import sweep
 
 log = logging.getLogger(__name__)
 
 
-async def recover(context: Context) -> str:
-    """Destroy left-over sandboxes and take back their jobs. Returns what is wrong, as ``sweep`` does."""
-    entries = context.journal.entries()
-    problem = await sweep(context, live=set())
-    still_there = set(context.lingering.names())
-    take_back(
-        context.store, [entry for entry in entries if entry.sandbox not in still_there], context.settings.max_deaths
-    )
-    return problem
+@dataclass(frozen=True)
+class Recovered:
+    """``problem``: what is wrong, as ``sweep`` says. ``adopted``: the attempts that go on."""
+
+    problem: str
+    adopted: list[Adopted]
+
+
+async def recover(context: Context, keep: Callable[[Lease], None], drop: Callable[[Lease], None]) -> Recovered:
+    """Offer, adopt, destroy, take back; ``keep`` and ``drop`` as in ``adopt_living``.
+
+    Raises:
+        StoreUnavailable: the store cannot say whether attempts that could go on are still this worker's.
+    """
+    unsettled = [entry for entry in context.journal.entries() if not await asyncio.to_thread(_offered, context, entry)]
+    adopted = await adopt_living(context, unsettled, keep, drop)
+    for one in adopted:
+        booked = Booked.of(one.entry.need, one.entry.job, one.entry.token)
+        context.lingering.add(one.entry.sandbox, booked)
+    living = {one.entry.sandbox for one in adopted}
+    problem = await sweep(context, live=living)
+    still_there = living | set(context.lingering.names())
+    gone = [entry for entry in unsettled if entry.sandbox not in still_there]
+    await asyncio.to_thread(take_back, context.store, gone, context.settings.max_deaths)
+    return Recovered(problem, adopted)
+
+
+def _offered(context: Context, entry: Entry) -> bool:
+    """Whether this attempt had come to its end on the disk; then the store has it now, or is offered it later."""
+    folder = context.home.attempt(entry.job, entry.attempt)
+    return offer_attempt(context.store, folder, entry.job, entry.token)
 
 
 def take_back(store: Store, entries: list[Entry], max_deaths: int) -> None:

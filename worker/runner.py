@@ -33,6 +33,7 @@ from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tatin_jobs.store import Booked
 from tatin_jobs.tools import InstalledTool, find_tool
 from worker.acceptance import accept
+from worker.adoption import AGENT_LABEL, Adopted
 from worker.agents import adapter
 from worker.agents.base import AgentAdapter, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
 from worker.collect import CollectLimits, CollectSpec, collect, snapshot
@@ -41,12 +42,13 @@ from worker.control import Control, Stop
 from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_failure
 from worker.events import EventLog
 from worker.facts import Facts
-from worker.followed import Followed, run_followed
+from worker.followed import Followed, follow_run, run_followed
 from worker.gateway import ModelGateway, check_budget, price_of, select_provider
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
 from worker.patching import apply_patch
+from worker.patience import ask
 from worker.repository import clone_into
 from worker.reward import REWARD_DIR, REWARD_VARIABLE, make_reward_folder, read_reward
 from worker.route_stops import stopped_by_route
@@ -55,6 +57,7 @@ from worker.sandboxes.base import (
     GUEST_REPO,
     GUEST_RUN,
     GUEST_WORK,
+    Run,
     RunChunk,
     Sandbox,
     SandboxSpec,
@@ -81,8 +84,9 @@ log = logging.getLogger(__name__)
 class Attempt:
     """Runs one lease. Made and run in the event loop; ``run`` raises only when the loop itself is cancelled."""
 
-    def __init__(self, context: Context, lease: Lease, control: Control) -> None:
+    def __init__(self, context: Context, lease: Lease, control: Control, adopted: Adopted | None = None) -> None:
         self._context = context
+        self._adopted = adopted
         self._lease = lease
         self._spec = lease.job.spec
         self._control = control
@@ -97,10 +101,13 @@ class Attempt:
         self._gateway: ModelGateway | None = None
         self._plan = AgentPlan(argv=())
         self._base_tar: Path | None = None
+        self._route_token: str | None = None
+        self._entry = Entry(
+            sandbox=self._name, job=lease.job.id, attempt=lease.attempt, token=lease.token, need=self._need
+        )
 
     async def run(self) -> None:
         """Run it to its end; then the job is finished, queued or held, and the sandbox gone or left to the sweep."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             async with self._outbox:
                 ending = await self._collect(await self._work())
@@ -116,7 +123,7 @@ class Attempt:
         stop = asyncio.create_task(self._control.wait())
         try:
             await asyncio.wait({steps, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done():
+            if not steps.done():
                 steps.cancel()
                 await asyncio.gather(steps, return_exceptions=True)
                 return await self._oom_or(interrupted_by(stop.result()))
@@ -135,6 +142,16 @@ class Attempt:
             stop.cancel()
 
     async def _run_steps(self) -> Ending:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sandbox = await (self._take_over(self._adopted) if self._adopted else self._begin())
+        async with self._step(Step.AGENT):
+            verdict = await self._run_agent(sandbox)
+        if not self._spec.verify or verdict.outcome not in (Outcome.SUCCEEDED, Outcome.TIMED_OUT):
+            return decide(verdict, None)
+        return decide(verdict, await self._verify(sandbox, self._spec.verify))
+
+    async def _begin(self) -> Sandbox:
+        """All that comes before the agent."""
         async with self._step(Step.CREATING):
             sandbox = await self._create()
         async with self._step(Step.PROVISIONING):
@@ -144,30 +161,35 @@ class Attempt:
         if self._spec.setup:
             async with self._step(Step.SETUP):
                 await self._set_up(sandbox, self._spec.setup)
-        async with self._step(Step.AGENT):
-            verdict = await self._run_agent(sandbox)
-        if not self._spec.verify or verdict.outcome not in (Outcome.SUCCEEDED, Outcome.TIMED_OUT):
-            return decide(verdict, None)
-        return decide(verdict, await self._verify(sandbox, self._spec.verify))
+        return sandbox
+
+    async def _take_over(self, adopted: Adopted) -> Sandbox:
+        """What an earlier worker of this home had of this attempt; its agent is not disturbed."""
+        going = adopted.going
+        self._entry, self._sandbox = adopted.entry, adopted.sandbox
+        self._route_token, self._base_tar = going.route_token, Path(going.base_tar) if going.base_tar else None
+        self._plan = AgentPlan(argv=(), transcript_paths=going.transcript_paths)
+        self._facts.go_on(going)
+        self._events.begin_again()
+        self._watch(adopted.sandbox)
+        await self._open_route(adopted.sandbox)
+        return adopted.sandbox
 
     async def _create(self) -> Sandbox:
         tools = [find_tool(self._context.home, name) for name in self._agent_adapter.tool_packages]
         if tools:
             self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
         self._context.lingering.add(self._name, Booked.of(self._need, self._lease.job.id, self._lease.token))
-        entry = Entry(
-            sandbox=self._name,
-            job=self._lease.job.id,
-            attempt=self._lease.attempt,
-            token=self._lease.token,
-            need=self._need,
-        )
-        await asyncio.to_thread(self._context.journal.write, entry)
+        self._entry = self._entry.model_copy(update={"sandbox": self._name, "going": None})
+        await asyncio.to_thread(self._context.journal.write, self._entry)
         self._sandbox = await self._context.provider.create(self._sandbox_spec(tools))
-        self._facts.saw_sandbox(self._context.provider, self._name, self._need)
-        watch = asyncio.create_task(self._watch_death(self._sandbox))
-        self._stack.callback(watch.cancel)
+        self._watch(self._sandbox)
         return self._sandbox
+
+    def _watch(self, sandbox: Sandbox) -> None:
+        self._facts.saw_sandbox(self._context.provider, self._name, self._need)
+        watch = asyncio.create_task(self._watch_death(sandbox))
+        self._stack.callback(watch.cancel)
 
     async def _provision(self, sandbox: Sandbox) -> None:
         """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
@@ -189,7 +211,7 @@ class Attempt:
         if self._spec.model is None:
             return None
         name, provider = select_provider(self._context.settings, self._spec.model)
-        token = secrets.token_urlsafe(32)
+        token = self._route_token = self._route_token or secrets.token_urlsafe(32)
         price = price_of(self._context.settings, name, provider, self._spec.model.name)
         check_budget(self._spec.budget, price, name, self._spec.model.name)
         gateway = ModelGateway(provider, self._spec.model, token, price=price, budget=self._spec.budget)
@@ -206,11 +228,11 @@ class Attempt:
 
     async def _clone(self, sandbox: Sandbox) -> None:
         repo = self._spec.repo
-        known = repo.commit or await asyncio.to_thread(self._context.store.resolved_commit, self._lease.job.batch, repo)
+        store, batch, patience = self._context.store, self._lease.job.batch, self._context.settings.cut_off_seconds
+        known = repo.commit or await ask(patience, store.resolved_commit, batch, repo)
         prepared = await self._context.repositories.prepare(repo, ref_commit=known)
         if known is None:
-            resolve = self._context.store.resolve_commit
-            first = await asyncio.to_thread(resolve, self._lease.job.batch, repo, prepared.commit)
+            first = await ask(patience, store.resolve_commit, batch, repo, prepared.commit)
             if first != prepared.commit:  # another worker of the batch was first; its commit counts
                 prepared = await self._context.repositories.prepare(repo, ref_commit=first)
         self._facts.commit, self._base_tar = prepared.commit, prepared.tar
@@ -226,7 +248,17 @@ class Attempt:
         stderr_tail = bytearray()
         gateway = self._gateway
         limit = self._log_limit
-        with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit) as live:
+        spec = StartSpec(
+            argv=self._plan.argv,
+            env=self._guest_env(self._plan.env),
+            cwd=self._cwd,
+            stdin_path=self._plan.stdin_path,
+            timeout_seconds=self._spec.timeout_seconds,
+            output_limit_bytes=limit,
+            label=AGENT_LABEL,
+        )
+        again = self._adopted is not None
+        with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit, again=again) as live:
 
             def on_output(chunk: RunChunk) -> None:
                 live.output(chunk.stream, chunk.data)
@@ -236,17 +268,12 @@ class Attempt:
                     stderr_tail.extend(chunk.data)
                     del stderr_tail[:-8192]
 
-            followed = await run_followed(
-                sandbox,
-                StartSpec(
-                    argv=self._plan.argv,
-                    env=self._guest_env(self._plan.env),
-                    cwd=self._cwd,
-                    stdin_path=self._plan.stdin_path,
-                    timeout_seconds=self._spec.timeout_seconds,
-                    output_limit_bytes=limit,
-                ),
+            run, started = await self._start_agent(sandbox, spec)
+            followed = await follow_run(
+                run,
+                spec,
                 on_output,
+                started=started,
                 idle_seconds=self._spec.idle_timeout_seconds,
                 other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
                 enough=gateway.usage.enough if gateway else None,
@@ -254,7 +281,9 @@ class Attempt:
             if followed.cut:
                 live.say_cut()
         await sandbox.kill_all()
-        self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
+        if self._facts.snapshot is None:
+            self._facts.snapshot = await snapshot(sandbox, self._collect_spec)
+            await self._note_going(started)
         verdict = await self._judge(sandbox, followed, reader, bytes(stderr_tail))
         self._facts.agent = self._facts.agent.model_copy(
             update={
@@ -268,6 +297,26 @@ class Attempt:
             }
         )
         return verdict
+
+    async def _start_agent(self, sandbox: Sandbox, spec: StartSpec) -> tuple[Run, float]:
+        """The agent's run, and when it was started by the monotonic clock."""
+        if self._adopted:
+            return sandbox.started(spec.label), self._adopted.going.started
+        started = time.monotonic()
+        run = await sandbox.start(spec)
+        await self._note_going(started)
+        return run, started
+
+    async def _note_going(self, started: float) -> None:
+        """What the next worker needs to go on with this attempt, where its sandbox survives this one."""
+        if not self._context.provider.capabilities.survives_worker:
+            return
+        going = self._facts.going(started, self._base_tar, self._plan.transcript_paths, self._route_token)
+        self._entry = self._entry.model_copy(update={"going": going})
+        try:
+            await asyncio.to_thread(self._context.journal.write, self._entry)
+        except OSError as error:
+            log.warning("action=journal sandbox=%s: it cannot be adopted: %s", self._name, error)
 
     async def _judge(self, sandbox: Sandbox, followed: Followed, reader: AgentReader, stderr_tail: bytes) -> Verdict:
         usage = self._gateway.usage if self._gateway else None
@@ -377,9 +426,15 @@ class Attempt:
                 await self._bring_back(sandbox, HURRIED_COLLECT_SECONDS if interruption else COLLECT_TIMEOUT_SECONDS)
             except AttemptError as error:
                 ending = _not_collected(ending, error)
+        elif gone and self._facts.collected is None and ending.outcome is Outcome.SUCCEEDED:
+            text = "The sandbox died before its results were collected."
+            ending = failed_by(SandboxError(text))
         if self._gateway:
             await self._gateway.close()
-        self._write_result(ending, JobState.FINISHED, accepted=True)
+        try:  # nothing is accepted that is not on the disk (I7)
+            write_result(self._folder, self._result(ending, ending.planned_state, accepted=True))
+        except OSError as error:
+            ending = _not_collected(ending, os_failure(error))
         return ending
 
     async def _bring_back(self, sandbox: Sandbox, seconds: float) -> None:
@@ -416,7 +471,7 @@ class Attempt:
         if state is not JobState.FINISHED:
             if stopped and stopped.stop is Stop.LOST:
                 ending = interrupted_by(stopped)
-            self._write_result(ending, state or JobState.FINISHED, accepted=False)
+            self._write_result(ending, state or ending.planned_state, accepted=False)
         elif stopped and stopped.stop is Stop.CANCELLED and ending.outcome is not Outcome.CANCELLED:
             self._write_result(interrupted_by(stopped), state, accepted=True)  # the cancel was accepted first
 
@@ -460,9 +515,10 @@ class Attempt:
             cwd=self._cwd,
             timeout_seconds=seconds,
             output_limit_bytes=self._log_limit,
-            label=label,
+            label=f"{label}-{self._adopted.entry.adoptions}" if self._adopted else label,
         )
-        with LiveLog(self._folder / name, self._outbox, limit_bytes=self._log_limit) as live:
+        again = self._adopted is not None
+        with LiveLog(self._folder / name, self._outbox, limit_bytes=self._log_limit, again=again) as live:
             followed = await run_followed(sandbox, spec, lambda chunk: live.output(chunk.stream, chunk.data))
         await sandbox.kill_all()
         facts = CommandFacts(

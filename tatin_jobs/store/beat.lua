@@ -1,5 +1,6 @@
 -- One beat for all that a worker holds. ARGV: lease seconds, then id, token, id, token ... Answers one word each:
--- held, cancel (wanted), overdue (its deadline has come), over (this attempt's own end is recorded), lost.
+-- held, cancel (wanted), overdue (its deadline has come), over (this attempt's own end is recorded), unknown (there is
+-- no such job: the store was emptied), lost.
 must_be('hash', key('beats'))
 local answers = {}
 for index = 2, #ARGV, 2 do
@@ -7,6 +8,8 @@ for index = 2, #ARGV, 2 do
   local job = get(id, 'state', 'token', 'cancel', 'ended', 'returned', 'overdue')
   if job[4] == token or job[5] == token then
     answers[#answers + 1] = 'over'
+  elseif not job[1] then
+    answers[#answers + 1] = 'unknown'
   elseif job[1] ~= 'running' or job[2] ~= token then
     answers[#answers + 1] = 'lost'
   else

@@ -133,10 +133,12 @@ for gate in string.gmatch(best.class, '|(%w+)') do
   if till and till ~= '' and redis.call('HGET', key('gate:' .. gate), 'kind') == 'route' then probe = gate end
 end
 forget_empty()
--- A store that came back from an old backup must not give a number again (I2).
+-- A store that came back from an old backup must not give a number again (I2): a number is never below the time in ms,
+-- nor below one that this worker has seen.
 local seen_id, seen_number = string.match(ARGV[7], '^(.+):(%d+)$')
-if seen_id == store_id and tonumber(seen_number) > (tonumber(text(redis.call('GET', key('token')))) or 0) then
-  redis.call('SET', key('token'), seen_number)
+local floor = math.max(now_ms(), seen_id == store_id and tonumber(seen_number) or 0)
+if floor > (tonumber(text(redis.call('GET', key('token')))) or 0) then
+  redis.call('SET', key('token'), string.format('%.0f', floor))
 end
 local token = store_id .. ':' .. string.format('%.0f', redis.call('INCR', key('token')))
 local attempt = string.format('%.0f', redis.call('HINCRBY', key('job:' .. id), 'attempt', 1))

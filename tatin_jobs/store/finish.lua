@@ -8,6 +8,7 @@ if job[8] == '1' and outcome ~= 'cancelled' then
   outcome, reason = 'cancelled', ''
 end
 if job[3] == token and job[4] == outcome then return {'ok', outcome} end
+if not job[1] then return {'refused', 'unknown'} end
 if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 check_writable(id, job[6])
 must_be('hash', key('leases:' .. job[5]))

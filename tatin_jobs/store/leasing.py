@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tatin_jobs.errors import LeaseLost, StoreUnavailable, TatinError
+from tatin_jobs.errors import Forgotten, LeaseLost, StoreUnavailable, TatinError
 from tatin_jobs.gates import PROBE_SECONDS, ROUTE_FAILURES, account_gate, route_gate, route_name
 from tatin_jobs.models import RECORD_VERSION, AttemptSummary, Lease, Need, Offer
 from tatin_jobs.names import ID
@@ -36,6 +36,8 @@ class BeatAnswer(StrEnum):
     """Still held; its deadline has come."""
     OVER = "over"
     """This attempt's own end is recorded: there is nothing to renew, and nothing was lost."""
+    UNKNOWN = "unknown"
+    """The store does not know the job: it was emptied. Nobody else runs it, so the attempt goes on (F26)."""
     LOST = "lost"
     """A newer attempt holds the job, or it was taken away."""
 
@@ -193,6 +195,8 @@ class Leasing(Questions):
 
     def _held(self, answer: Any, lease: Lease) -> None:
         if text(answer[0]) == "refused":
+            if text(answer[1]) == "unknown":
+                raise Forgotten(f"The store does not know job '{lease.job.id}' any more.")
             raise LeaseLost(f"Attempt {lease.attempt} of job '{lease.job.id}' does not hold it any more.")
 
     def reap(self, job_id: str, seen: str, max_deaths: int) -> JobState | None:

@@ -4,6 +4,7 @@ local id, token = ARGV[1], ARGV[2]
 local job = get(id, 'state', 'token', 'returned', 'worker', 'class', 'attempt', 'cancel', 'need', 'score',
   'overdue')
 if job[3] == token then return {'ok', job[1]} end
+if not job[1] then return {'refused', 'unknown'} end
 if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 check_writable(id, job[5])
 must_be('hash', key('leases:' .. job[4]))

@@ -20,7 +20,7 @@ from worker.sandboxes.bwrap.provider import BwrapProvider
 
 pytestmark = pytest.mark.needs("bwrap", "git", "valkey")
 LINGERING = [step.value for step in Step if step is not Step.DESTROYING]
-POINTS = [*LINGERING, "created", "collected"]
+POINTS = [*LINGERING, "created"]
 
 
 @pytest.fixture
@@ -78,6 +78,20 @@ def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(made: Bench, poin
     _nothing_is_left(made)
 
 
+def test_a_result_that_was_on_the_disk_is_accepted_by_the_next_start(made: Bench) -> None:
+    """F01, F20: killed between the durable result and the store's word on it; the job is not run again."""
+    job = _submit(made)
+    assert _worker(made, job, "collected") == -9
+    assert made.store.job(job.id).state is JobState.RUNNING
+    assert _worker(made, job, "never") == 0
+    ended = made.store.job(job.id)
+    assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 1, 0)
+    result = read_result(made.home.attempt(job.id, 1))
+    assert result is not None
+    assert result.accepted
+    _nothing_is_left(made)
+
+
 def test_a_job_that_was_accepted_is_not_run_again(made: Bench) -> None:
     """Killed between the accepted ending and the destroyed sandbox."""
     job = _submit(made)
@@ -91,7 +105,7 @@ def test_a_job_that_was_accepted_is_not_run_again(made: Bench) -> None:
 
 
 def test_a_job_that_kills_its_workers_is_given_up(made: Bench) -> None:
-    """F05: two deaths, and it is lost rather than tried for ever."""
+    """F47: two deaths, and it is lost rather than tried for ever."""
     job = _submit(made)
     assert _worker(made, job, "agent") == -9
     assert _worker(made, job, "agent") == -9

@@ -64,6 +64,7 @@ class Host:
             self.claimer.held,
             on_cancel=lambda token: self._stop(token, "cancel"),
             on_lost=lambda token: self._stop(token, "lost"),
+            on_cut_off=lambda token: self._stop(token, "cut off"),
         )
         self.reaper = Reaper(store.sibling(), settings)
         huey = make_huey(self.claimer)

@@ -54,7 +54,7 @@ def test_a_full_disk_is_told_from_other_trouble_of_the_host() -> None:
 def test_every_stop_has_an_ending(stop: Stop) -> None:
     ending = interrupted_by(Interruption(stop, "seen"))
     assert ending.message
-    assert ending.hand_back is (stop is Stop.SHUTDOWN)
+    assert ending.hand_back is (stop in (Stop.SHUTDOWN, Stop.CUT_OFF))
 
 
 @pytest.mark.parametrize(

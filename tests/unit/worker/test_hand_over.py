@@ -23,7 +23,7 @@ class Running:
 
     seen: dict[str, Stop]
 
-    def __init__(self, context: Context, lease: Lease, control: Control) -> None:
+    def __init__(self, context: Context, lease: Lease, control: Control, adopted: object) -> None:
         self._lease, self._control = lease, control
 
     async def run(self) -> None:

@@ -18,7 +18,7 @@ from tatin_jobs.store.scripts import TRIES
 from tests.support.stores import OFFER, SMALL, FakeStore, client_of, fake_store, losing_replies, make_job, submit
 from tests.support.wait import until
 from worker import leases
-from worker.leases import CUT_OFF_SECONDS, Beats, Claimer, Reaper
+from worker.leases import Beats, Claimer, Reaper
 
 LEASE = 60.0
 
@@ -179,6 +179,7 @@ def beats(store: FakeStore, one: Claimer) -> tuple[Beats, list[tuple[str, str]]]
         one.held,
         on_cancel=lambda token: told.append(("cancel", token)),
         on_lost=lambda token: told.append(("lost", token)),
+        on_cut_off=lambda token: told.append(("cut off", token)),
     )
     return made, told
 
@@ -214,13 +215,26 @@ def test_attempts_that_cannot_be_renewed_for_too_long_are_given_up(
             raise StoreUnavailable("The store cannot be reached.")
 
         monkeypatch.setattr(FakeStore, "beat", away)
-        for now in (1001.0, 1000.0 + CUT_OFF_SECONDS):
+        limit = settings().cut_off_seconds
+        for now in (1001.0, 1000.0 + limit):
             with pytest.raises(StoreUnavailable):
                 beat.tick(now)
         assert told == []
         with pytest.raises(StoreUnavailable):
-            beat.tick(1001.0 + CUT_OFF_SECONDS)
-        assert told == [("lost", lease.token)]
+            beat.tick(1001.0 + limit)
+        assert told == [("cut off", lease.token)]
+
+
+def test_an_emptied_store_takes_no_attempt_away(store: FakeStore, caplog: pytest.LogCaptureFixture) -> None:
+    """F26: nobody else can run what the store does not know."""
+    submit(store, make_job())
+    with claimer(store) as one:
+        assert one.next()
+        beat, told = beats(store, one)
+        client_of(store).flushall()
+        beat.tick(0)
+        assert told == []
+        assert "action=forgotten" in caplog.text
 
 
 def test_the_beats_go_on_whatever_goes_wrong(store: FakeStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,7 +247,7 @@ def test_the_beats_go_on_whatever_goes_wrong(store: FakeStore, caplog: pytest.Lo
             raise RuntimeError("a fault")
         return {}
 
-    made = Beats(store, settings(beat_seconds=0.05), held, on_cancel=print, on_lost=print)
+    made = Beats(store, settings(beat_seconds=0.05), held, on_cancel=print, on_lost=print, on_cut_off=print)
     made.start()
     until(lambda: calls >= 2, what="a beat behind the fault")
     made.stop()
@@ -242,7 +256,7 @@ def test_the_beats_go_on_whatever_goes_wrong(store: FakeStore, caplog: pytest.Lo
 
 def test_a_silent_store_is_given_less_than_a_third_of_a_lease(store: FakeStore) -> None:
     """I10: two tries in silence and the next beat still comes in time."""
-    made = Beats(store, settings(), dict, on_cancel=print, on_lost=print)
+    made = Beats(store, settings(), dict, on_cancel=print, on_lost=print, on_cut_off=print)
     limit = client_of(made._store).connection_pool.connection_kwargs["socket_timeout"]
     assert 2 * limit < LEASE / 3
 
