@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tatin_jobs.blobs import Blobs
+from tatin_jobs.dependencies import needed_ids
 from tatin_jobs.errors import BadInput, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.models import Batch, Job, JobSpec, Need, Offer, Repo, WorkerInfo
@@ -71,8 +73,9 @@ def submit_files(
     """Read the files and submit their jobs as one batch. A submit that fails leaves nothing, neither record nor blob.
 
     Raises:
-        BadJobFile: a file is wrong. BadInput: what a job brings along cannot travel. StoreUnavailable. And whatever
-            ``check`` raises, which is called with all that was read before anything is recorded.
+        BadJobFile: a file is wrong. BadInput: what a job brings along cannot travel, or what it needs is no job.
+            StoreUnavailable. And whatever ``check`` raises, which is called with all that was read before anything is
+            recorded.
     """
     home.prepare()
     known = present_blobs(home)
@@ -81,7 +84,9 @@ def submit_files(
             read = files.read(settings, Blobs(home.blobs), now)
             _check_travel(settings, home, read)
             check(read)
-            batch, jobs = _records([(item.spec, item.need) for item in read], now, source=", ".join(files.paths))
+            specs = [(item.spec, item.need) for item in read]
+            needs = partial(needed_ids, store, [item.spec for item in read])
+            batch, jobs = _records(specs, now, source=", ".join(files.paths), needs=needs)
             store.submit(batch, jobs)
     except BaseException:
         _drop(store, home, known)
@@ -92,34 +97,62 @@ def submit_files(
 
 def submit_again(store: Store, jobs: Sequence[Job], now: datetime) -> Submitted:
     """Submit the same specs again as a new batch; each new job names the one that it retries. ``not_before`` of the
-    past is past."""
-    pairs = [(job.spec, job.need) for job in jobs]
-    batch, new = _records(pairs, now, source="tatin retry", retry_of=[job.id for job in jobs])
+    past is past; what needed another of them needs its new one."""
+    pairs = [(_again(job.spec, now), job.need) for job in jobs]
+    known = {job.id for job in store.jobs({needed for job in jobs for needed in job.needs})}
+    retry_of = [job.id for job in jobs]
+
+    def needs(ids: Sequence[str]) -> list[tuple[str, ...]]:
+        new_of = dict(zip(retry_of, ids, strict=True))
+        return [tuple(new_of.get(one, one) for one in job.needs if one in known) for job in jobs]
+
+    batch, new = _records(pairs, now, source="tatin retry", needs=needs, retry_of=retry_of)
     store.submit(batch, new)
     return Submitted(batch, tuple(new), ())
 
 
+def _again(spec: JobSpec, now: datetime) -> JobSpec:
+    """A deadline of the past is past: it would end the new job at once."""
+    return spec.model_copy(update={"deadline": None}) if spec.deadline and spec.deadline <= now else spec
+
+
 def _records(
-    specs: Sequence[tuple[JobSpec, Need]], now: datetime, *, source: str, retry_of: Sequence[str] = ()
+    specs: Sequence[tuple[JobSpec, Need]],
+    now: datetime,
+    *,
+    source: str,
+    needs: Callable[[Sequence[str]], Sequence[tuple[str, ...]]],
+    retry_of: Sequence[str] = (),
 ) -> tuple[Batch, list[Job]]:
+    """The batch and its jobs; ``needs`` tells what each waits for, of the ids that they got."""
     batch = batch_id()
+    ids = [job_id(spec.name) for spec, _ in specs]
+    waits = needs(ids)
     jobs = []
     for index, (spec, need) in enumerate(specs):
         later = spec.not_before if spec.not_before and spec.not_before > now else None
         jobs.append(
             Job(
-                id=job_id(spec.name),
+                id=ids[index],
                 batch=batch,
                 spec=spec,
                 need=need,
-                state=JobState.HELD if later else JobState.QUEUED,
+                state=JobState.HELD if later or waits[index] else JobState.QUEUED,
                 held_until=later,
-                message=f"Held until {later:%Y-%m-%d %H:%M} UTC (not_before)." if later else "",
+                message=_why_held(later, waits[index]),
+                needs=waits[index],
                 retry_of=retry_of[index] if retry_of else None,
                 created_at=now,
             )
         )
-    return Batch(id=batch, created_at=now, jobs=tuple(job.id for job in jobs), source=source[:1000]), jobs
+    return Batch(id=batch, created_at=now, jobs=tuple(ids), source=source[:1000]), jobs
+
+
+def _why_held(later: datetime | None, needs: Sequence[str]) -> str:
+    if needs:
+        shown = ", ".join(needs[:3]) + (f" and {len(needs) - 3} more" if len(needs) > 3 else "")
+        return f"Held until {shown} succeeded."
+    return f"Held until {later:%Y-%m-%d %H:%M} UTC (not_before)." if later else ""
 
 
 def _check_travel(settings: Settings, home: Home, read: Sequence[ReadJob]) -> None:

@@ -8,10 +8,11 @@ import time
 
 from tatin_jobs.errors import Forgotten, LeaseLost, StoreUnavailable
 from tatin_jobs.models import AttemptSummary, Lease
-from tatin_jobs.states import JobState, Outcome
+from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.store import Store
 from worker.control import Control, Stop
 from worker.ending import Ending, Fate, backoff_seconds, fate
+from worker.holds import tell_limit, tell_route
 
 PATIENCE_SECONDS = 15 * 60
 """How long a finished attempt keeps its sandbox for a store that does not answer; then its result is offered again."""
@@ -26,13 +27,13 @@ async def accept(
 ) -> JobState | None:
     """Where the job went: finished, held for a retry, queued again; None when this attempt no longer counts
     (``control`` then says LOST), or the store stayed away or does not know the job any more: then the result lies on
-    this disk, and is offered again (``worker.offers``). Where a person's cancel was accepted before the end was, it
-    counts and not the ending: ``control`` then says CANCELLED."""
+    this disk, and is offered again (``worker.offers``). Where a cancel or a deadline came before the end was accepted,
+    it counts and not the ending: ``control.overruled`` then says which."""
     began = time.monotonic()
     pause = 0.25
     while not control.lost:
         try:
-            state, cancelled = await asyncio.to_thread(tell, store, lease, ending, summary)
+            state, stop = await asyncio.to_thread(tell, store, lease, ending, summary)
         except Forgotten as error:
             log.error("action=accept job=%s kept here only: %s", lease.job.id, error.what)  # noqa: TRY400
             return None
@@ -47,26 +48,38 @@ async def accept(
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         else:
-            if cancelled:
-                control.interrupt(Stop.CANCELLED)
+            if stop:
+                control.overruled = stop
+                control.interrupt(stop)
             return state
     return None
 
 
-def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, bool]:
-    """Where the job went, and whether it is finished as cancelled. Told again, the answer is the same.
+def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, Stop | None]:
+    """Where the job went, and what overruled the ending: a cancel, a deadline. Told again, the answer is the same.
 
     Raises:
         LeaseLost: another attempt counts. StoreUnavailable: it may have been told.
     """
-    match fate(ending, lease.job):
+    match _fate(store, lease, ending):
         case Fate.FINISH:
             counts = store.finish(lease, ending.outcome, ending.reason, ending.message, summary)
-            return JobState.FINISHED, counts is Outcome.CANCELLED
+            return JobState.FINISHED, Stop.CANCELLED if counts is Outcome.CANCELLED else None
         case Fate.RETRY:
             message = f"Attempt {lease.attempt} failed ({ending.reason}): {ending.message}"
             delay = backoff_seconds(lease.job)
             state = store.requeue(lease, message=message, delay_seconds=delay, counted=True)
         case Fate.HAND_BACK:
             state = store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)
-    return state, state is JobState.FINISHED  # what is given back is finished only where it was cancelled
+        case Fate.WAIT:
+            delay = tell_limit(store, lease, ending.route, ending.reset_at)
+            state = store.requeue(lease, message=ending.message, delay_seconds=delay, counted=False)
+    if state is not JobState.FINISHED:
+        return state, None
+    return state, Stop.DEADLINE if store.job(lease.job.id).reason is Reason.DEADLINE else Stop.CANCELLED
+
+
+def _fate(store: Store, lease: Lease, ending: Ending) -> Fate:
+    """A job whose model route is held goes back uncounted: it failed for no fault of its own."""
+    held = tell_route(store, lease, ending.route)
+    return Fate.HAND_BACK if held and ending.reason is Reason.PROVIDER else fate(ending, lease.job)

@@ -14,6 +14,8 @@ class Stop(StrEnum):
     """The worker ends: collect, hand the job back, destroy."""
     CUT_OFF = "cut_off"
     """The store has been out of reach for too long: collect, hand the job back, destroy."""
+    DEADLINE = "deadline"
+    """Its deadline came: collect, finish as timed out, destroy."""
     CANCELLED = "cancelled"
     """A person asked: collect, finish as cancelled, destroy."""
     DIED = "died"
@@ -39,6 +41,8 @@ class Control:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.interruption: Interruption | None = None
+        self.overruled: Stop | None = None
+        """The store ended the job by this and not by how the attempt ended: a cancel or a deadline came first."""
 
     def interrupt(self, stop: Stop, detail: str = "") -> None:
         """Ask the attempt to stop; safe to call at any time and again."""

@@ -13,8 +13,13 @@ from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.units import format_duration
 from worker.control import Interruption, Stop
 from worker.followed import Followed
+from worker.holds import RouteSeen
 
 MAX_BACKOFF_SECONDS = 3600
+MAX_WAITS = 100
+"""So often a job waits for a limit that the gateway saw, or is handed back; then a quota is its end (all ends)."""
+MAX_UNSEEN_WAITS = 5
+"""The same where only the guest said so."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Ending:
     hand_back: bool = False
     reset_at: datetime | None = None
     """With reason quota: when the limit ends, in UTC, if anybody said so."""
+    route: RouteSeen | None = None
+    """What the gateway saw of the job's model."""
 
     @property
     def planned_state(self) -> JobState:
@@ -41,6 +48,8 @@ class Fate(StrEnum):
     FINISH = "finish"
     RETRY = "retry"
     HAND_BACK = "hand_back"
+    WAIT = "wait"
+    """A limit was met: it waits for the reset, and no retry is counted."""
 
 
 def failed_by(error: AttemptError) -> Ending:
@@ -59,6 +68,8 @@ def os_failure(error: OSError) -> AttemptError:
 def interrupted_by(interruption: Interruption) -> Ending:
     """The ending that a stop from outside stands for."""
     match interruption.stop:
+        case Stop.DEADLINE:
+            return Ending(Outcome.TIMED_OUT, Reason.DEADLINE, "Stopped at its deadline.")
         case Stop.CANCELLED:
             return Ending(Outcome.CANCELLED, None, "Cancelled while it ran.")
         case Stop.DIED:
@@ -83,13 +94,24 @@ def how_it_ended(followed: Followed) -> str:
 
 
 def fate(ending: Ending, job: Job) -> Fate:
-    """Finish, retry (its reason allows it and retries are left), or hand back."""
+    """Finish, retry (its reason allows it and retries are left), hand back, or wait for a limit to end."""
     if ending.hand_back:
         return Fate.HAND_BACK
+    if ending.reason is Reason.QUOTA and _uncounted(job) < (MAX_WAITS if _seen(ending) else MAX_UNSEEN_WAITS):
+        return Fate.WAIT
     retries = job.spec.retries
     if ending.outcome is Outcome.FAILED and ending.reason in retries.when and job.retries_used < retries.max:
         return Fate.RETRY
     return Fate.FINISH
+
+
+def _seen(ending: Ending) -> bool:
+    return ending.route is not None and ending.route.limit is not None
+
+
+def _uncounted(job: Job) -> int:
+    """Attempts before this one that neither used up a retry nor ended with their worker."""
+    return job.attempt - 1 - job.retries_used - job.deaths
 
 
 def backoff_seconds(job: Job) -> float:

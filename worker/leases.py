@@ -41,12 +41,15 @@ class Claimer:
         offer: Offer,
         lingering: Callable[[], Sequence[Need]],
         may_claim: Callable[[], bool],
+        *,
+        home_id: str = "",
     ) -> None:
         self._store = store
         self._settings = settings
         self._offer = offer
         self._lingering = lingering
         self._may_claim = may_claim
+        self._home_id = home_id
         self._nonce: str | None = None
         self._claiming = threading.Lock()
         self._changed = threading.Condition()
@@ -124,7 +127,7 @@ class Claimer:
         self._nonce = self._nonce or secrets.token_hex(12)
         offer = self._offer if willing else self._offer.model_copy(update={"slots": 0})
         name, lease_seconds = self._settings.worker_name, self._settings.lease_seconds
-        lease = self._store.claim(name, offer, self._lingering(), self._nonce, lease_seconds)
+        lease = self._store.claim(name, offer, self._lingering(), self._nonce, lease_seconds, home_id=self._home_id)
         self._nonce = None
         return lease
 
@@ -167,6 +170,7 @@ class Beats:
         held: Callable[[], dict[str, str]],
         *,
         on_cancel: Callable[[str], None],
+        on_overdue: Callable[[str], None] = lambda _: None,
         on_lost: Callable[[str], None],
         on_cut_off: Callable[[str], None],
     ) -> None:
@@ -174,6 +178,7 @@ class Beats:
         self._settings = settings
         self._held = held
         self._on_cancel = on_cancel
+        self._on_overdue = on_overdue
         self._on_lost = on_lost
         self._on_cut_off = on_cut_off
         self._told_at = time.monotonic()
@@ -205,6 +210,8 @@ class Beats:
         for token, answer in self._store.beat(held, self._settings.lease_seconds).items():
             if answer is BeatAnswer.CANCEL:
                 self._on_cancel(token)
+            elif answer is BeatAnswer.OVERDUE:
+                self._on_overdue(token)
             elif answer is BeatAnswer.LOST:
                 log.warning("action=lost job=%s", held[token])
                 self._on_lost(token)
@@ -242,6 +249,13 @@ class Reaper:
         self._stop.set()
         self._thread.join(timeout=10)
 
+    def keep_moving(self) -> None:
+        """Move what waits for a time or for another job, and end what is past its deadline. Any worker may; the scripts
+        see to it that each happens once."""
+        self._store.release_due()
+        self._store.end_overdue()
+        self._store.settle_needs()
+
     def tick(self, now: float) -> None:
         """One round at this monotonic time. Any error forgets all that was seen (I9) and is passed on; so does a pause
         of the reaper itself: whoever was frozen has not watched, and may be the holder too (F05)."""
@@ -275,7 +289,7 @@ class Reaper:
         while not self._stop.wait(min(1.0, self._settings.reap_seconds)):
             now = time.monotonic()
             try:
-                self._store.release_due()
+                self.keep_moving()
                 if now - reaped >= self._settings.reap_seconds:
                     reaped = now
                     self.tick(now)

@@ -123,13 +123,15 @@ class Worker:
         self._problem = ""
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
-        self._claimer = Claimer(store, settings, self._context.offer, self._context.lingering.needs, self._may_claim)
+        lingering = self._context.lingering.needs
+        self._claimer = Claimer(store, settings, self._context.offer, lingering, self._may_claim, home_id=home_id)
         self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.token))
         self._beats = Beats(
             store,
             settings,
             self._claimer.held,
             on_cancel=lambda token: self._attempts.interrupt(token, Stop.CANCELLED),
+            on_overdue=lambda token: self._attempts.interrupt(token, Stop.DEADLINE),
             on_lost=lambda token: self._attempts.interrupt(token, Stop.LOST),
             on_cut_off=lambda token: self._attempts.interrupt(
                 token, Stop.CUT_OFF, format_duration(settings.cut_off_seconds)
@@ -141,6 +143,7 @@ class Worker:
 
     def run(self, batch: str | None, parent: IO[bytes] | None) -> int:
         """Start everything, wait for the end, take everything down."""
+        self._store.enroll(self._settings.worker_name, self._context.home_id)
         self._loop.start()
         self._beats.start()
         recovery = recover(self._context, self._claimer.adopt, lambda lease: self._claimer.release(lease.token))
@@ -192,6 +195,7 @@ class Worker:
         free = free_disk_mib(self._context.home.root)
         if not problem and free < self._settings.disk_floor_mib:
             problem = f"{free} MiB of disk are free, below the floor of {self._settings.disk_floor_mib} MiB"
+        self._store.enroll(self._settings.worker_name, self._context.home_id)
         self._store.announce(
             WorkerInfo(
                 name=self._settings.worker_name,
@@ -271,7 +275,7 @@ class Worker:
 
     def _retire(self) -> None:
         try:
-            self._store.retire(self._settings.worker_name)
+            self._store.retire(self._settings.worker_name, self._context.home_id)
         except TatinError as error:
             log.warning("action=retire not told to the store: %s", error.what)
 

@@ -17,8 +17,9 @@ from tatin_jobs.errors import StoreUnavailable, TatinError
 from tatin_jobs.models import Job
 from tatin_jobs.notify import notification
 from tatin_jobs.settings import Settings
-from tatin_jobs.states import JobState
+from tatin_jobs.states import HeldFor, JobState
 from tatin_jobs.store import Store
+from tatin_jobs.store.streams import GATES_CHANGED
 
 BLOCK_SECONDS = 2.0
 COMMAND_SECONDS = 60
@@ -83,8 +84,10 @@ class Notifier:
         return {job.batch for job in jobs}
 
     def _batches_of(self, job_ids: list[str]) -> set[str]:
-        found = set()
+        found = self._recent() if GATES_CHANGED in job_ids else set()
         for job_id in job_ids:
+            if job_id == GATES_CHANGED:
+                continue
             try:
                 found.add(self._store.job(job_id).batch)
             except StoreUnavailable:
@@ -129,7 +132,9 @@ class Notifier:
 
 def _what_happened(jobs: list[Job]) -> str | None:
     """``finished``, ``held``, or None while anything may still move by itself."""
-    states = {job.state for job in jobs}
+    states = {job.state for job in jobs if job.held_for is not HeldFor.NEEDS}
     if not states or states & {JobState.QUEUED, JobState.RUNNING}:
         return None
+    if JobState.HELD not in states and any(job.state is JobState.HELD for job in jobs):
+        return None  # the jobs that these need are over, or belong to another batch
     return "held" if JobState.HELD in states else "finished"

@@ -18,7 +18,8 @@ from tatin_jobs.results import Result, attempt_folders, read_result, write_resul
 from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Store
 from worker.acceptance import tell
-from worker.ending import Ending
+from worker.control import Interruption
+from worker.ending import Ending, interrupted_by
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +61,17 @@ def _settle(store: Store, folder: Path, result: Result) -> None:
     ending = _ending(result)
     try:
         lease = Lease(job=store.job(result.job), token=result.token or "", attempt=result.attempt)
-        state, cancelled = tell(store, lease, ending, result.summary(folder))
+        state, overruled = tell(store, lease, ending, result.summary(folder))
     except (LeaseLost, UnknownId) as error:
         log.info("action=offer job=%s attempt=%d refused: %s", result.job, result.attempt, error.what)
         settled = result.model_copy(update={"accepted": False})
     else:
         log.info("action=offer job=%s attempt=%d state=%s", result.job, result.attempt, state)
         settled = result.model_copy(update={"state": state, "accepted": state is JobState.FINISHED})
-        if cancelled and result.outcome is not Outcome.CANCELLED:
+        if overruled:
+            counts = interrupted_by(Interruption(overruled))
             settled = settled.model_copy(
-                update={"outcome": Outcome.CANCELLED, "reason": None, "message": "Cancelled while it ran."}
+                update={"outcome": counts.outcome, "reason": counts.reason, "message": counts.message}
             )
     if settled != result:
         write_result(folder, settled)

@@ -38,12 +38,13 @@ from worker.agents import adapter
 from worker.agents.base import AgentAdapter, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
 from worker.collect import CollectLimits, CollectSpec, collect, snapshot
 from worker.context import Context
-from worker.control import Control, Stop
+from worker.control import Control, Interruption, Stop
 from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_failure
 from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, follow_run, run_followed
 from worker.gateway import ModelGateway, check_budget, price_of, select_provider
+from worker.holds import seen_at, watch_probe
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
@@ -217,6 +218,9 @@ class Attempt:
         gateway = ModelGateway(provider, self._spec.model, token, price=price, budget=self._spec.budget)
         self._gateway = await self._stack.enter_async_context(gateway)
         self._facts.route = self._gateway.usage
+        if self._lease.probe:
+            probe = asyncio.create_task(watch_probe(self._context.store, self._lease, self._gateway.usage))
+            self._stack.callback(probe.cancel)
         await sandbox.serve(MODEL_PORT, self._gateway.protocol)
         return ModelRoute(
             base_url=f"http://127.0.0.1:{MODEL_PORT}",
@@ -465,6 +469,7 @@ class Attempt:
 
     async def _accept(self, ending: Ending) -> None:
         """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
+        ending = replace(ending, route=seen_at(self._gateway.usage if self._gateway else None))
         summary = self._result(ending, JobState.FINISHED, accepted=True).summary(self._folder)
         state = await accept(self._context.store, self._lease, ending, summary, self._control)
         stopped = self._control.interruption
@@ -472,8 +477,8 @@ class Attempt:
             if stopped and stopped.stop is Stop.LOST:
                 ending = interrupted_by(stopped)
             self._write_result(ending, state or ending.planned_state, accepted=False)
-        elif stopped and stopped.stop is Stop.CANCELLED and ending.outcome is not Outcome.CANCELLED:
-            self._write_result(interrupted_by(stopped), state, accepted=True)  # the cancel was accepted first
+        elif self._control.overruled and stopped:  # the cancel or the deadline was accepted first
+            self._write_result(interrupted_by(Interruption(self._control.overruled)), state, accepted=True)
 
     async def _destroy(self) -> None:
         try:

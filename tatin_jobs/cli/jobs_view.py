@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tatin_jobs.cli.output import cell, plain_table
 from tatin_jobs.models import Job
 from tatin_jobs.reports import diff_text
-from tatin_jobs.states import JobState, Outcome
+from tatin_jobs.states import HeldFor, JobState, Outcome
 from tatin_jobs.terminal import clean_line
 from tatin_jobs.units import format_duration
 
@@ -42,8 +42,18 @@ def status(job: Job, place: int | None = None) -> str:
         cancelling = ", cancelling" if job.cancel_wanted else ""
         return f"running{f': {job.step}' if job.step else ''}{cancelling}"
     if job.state is JobState.HELD:
-        return f"held until {local(job.held_until)}" if job.held_until else "held"
+        return _held(job)
     return f"queued #{place}" if place else "queued"
+
+
+def _held(job: Job) -> str:
+    """``held until 07:00:00``, ``held until 01:00:00: quota``, ``held: needs build-x +2``."""
+    if job.held_for is HeldFor.NEEDS and job.needs:
+        more = f" +{len(job.needs) - 1}" if len(job.needs) > 1 else ""
+        return f"held: needs {job.needs[0]}{more}"
+    until = f" until {local(job.held_until)}" if job.held_until else ""
+    why = f": {job.held_for}" if job.held_for in (HeldFor.QUOTA, HeldFor.ROUTE) else ""
+    return f"held{until}{why}"
 
 
 def agent(job: Job) -> str:

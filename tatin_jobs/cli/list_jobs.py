@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tatin_jobs.cli.jobs_view import job_json, jobs_table
+from tatin_jobs.cli.jobs_view import job_json, jobs_table, local
 from tatin_jobs.cli.options import AsJson
 from tatin_jobs.cli.output import console, on_terminal, print_json
 from tatin_jobs.cli.session import now, open_session
 from tatin_jobs.errors import BadInput
-from tatin_jobs.models import Batch, Job
+from tatin_jobs.models import Batch, Job, WorkerInfo
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
-from tatin_jobs.submitting import at_once_range, default_need, live_workers
+from tatin_jobs.submitting import at_once_range, default_need, live_workers, why_never
+from tatin_jobs.terminal import clean_line
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,6 +27,7 @@ REFRESH_SECONDS = 2.0
 """The ages on the screen are renewed this often, also when nothing moves."""
 RECENT = 10
 """Finished jobs shown without --all."""
+NEVER_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ def command(
         places = _places(session.store, jobs)
         if as_json:
             counts = {str(name): count for name, count in session.store.counts().items()}
-            print_json({"jobs": [job_json(job, place=places.get(job.id)) for job in jobs], "counts": counts})
+            gates = [gate.model_dump(mode="json", exclude={"id"}) for gate in session.store.gates()]
+            never = impossible(jobs, live_workers(session.store))
+            shown = [job_json(job, place=places.get(job.id)) | {"never": never.get(job.id)} for job in jobs]
+            print_json({"jobs": shown, "counts": counts, "held": gates})
         else:
             console().print(_view(session.store, session.settings, jobs, places))
 
@@ -111,7 +116,30 @@ def _view(store: Store, settings: Settings, jobs: list[Job], places: Mapping[str
     from rich.text import Text
 
     footer = Text(_footer(store, settings), style="dim")
-    return Group(jobs_table(jobs, places, now()), footer) if jobs else Group(footer)
+    notes = [Text(line, style="yellow") for line in _notes(store, jobs)]
+    return Group(jobs_table(jobs, places, now()), *notes, footer) if jobs else Group(*notes, footer)
+
+
+def _notes(store: Store, jobs: list[Job]) -> list[str]:
+    """What holds many jobs at once, and what can never run here (F46)."""
+    lines = []
+    for gate in store.gates():
+        until = f" until {local(gate.until)}" if gate.until else ""
+        lines.append(
+            f"◐ {gate.kind} {clean_line(gate.name)} is held{until}: {clean_line(gate.message)}".replace("  ", " ")
+        )
+    never = impossible(jobs, live_workers(store))
+    lines += [f"! {job_id}: {why}" for job_id, why in list(never.items())[:NEVER_SHOWN]]
+    if len(never) > NEVER_SHOWN:
+        lines.append(f"! and {len(never) - NEVER_SHOWN} more that no worker can take")
+    return lines
+
+
+def impossible(jobs: Sequence[Job], workers: Sequence[WorkerInfo]) -> dict[str, str]:
+    """Id -> why no worker that runs now can ever take it, of the queued among these jobs."""
+    why = {need: why_never(need, workers) for need in {job.need for job in jobs if job.state is JobState.QUEUED}}
+    found = ((job.id, why[job.need]) for job in jobs if job.state is JobState.QUEUED)
+    return {job_id: reason for job_id, reason in found if reason}
 
 
 def _footer(store: Store, settings: Settings) -> str:

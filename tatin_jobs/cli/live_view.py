@@ -139,6 +139,8 @@ def _event_text(event: JobEvent) -> str | None:
             return "◐ held"
         case "release":
             return "○ released"
+        case "overdue":
+            return "its deadline has come"
         case "cancel":
             return "cancelling"
     return None

@@ -17,3 +17,11 @@ OneJob = Annotated[str, typer.Argument(metavar="ID", help="A job; any unique beg
 JobsOrBatches = Annotated[
     list[str], typer.Argument(metavar="ID", help="Jobs or batches; any unique beginning of an id.")
 ]
+JobsOrBatchesIfAny = Annotated[
+    list[str], typer.Argument(metavar="ID", help="Jobs or batches; any unique beginning of an id.")
+]
+Labels = Annotated[
+    list[str],
+    typer.Option("--label", metavar="KEY=VALUE", help="All waiting jobs with this label. Repeated: with all of them."),
+]
+WholeQueue = Annotated[bool, typer.Option("--queue", help="The whole queue.")]

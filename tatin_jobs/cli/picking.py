@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tatin_jobs.cli.output import say
-from tatin_jobs.errors import EXIT_OK, TatinError
+from tatin_jobs.errors import EXIT_OK, BadInput, TatinError, UnknownId
 from tatin_jobs.models import Batch, Job
+from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
+
+MAX_LABELLED = 100_000
+"""Waiting jobs that are looked at for a label."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,37 @@ def pick(store: Store, ids: Sequence[str]) -> list[Picked]:
         else:
             found[named.id] = Picked(named, by_batch=False)
     return list(found.values())
+
+
+def check_picks(ids: Sequence[str], labels: Sequence[str], queue: bool, account: str | None = None) -> None:
+    """Exactly one way of saying which jobs. Raises BadInput."""
+    ways = [bool(ids), bool(labels), queue, account is not None]
+    if sum(ways) != 1:
+        seen = "more than one of them" if any(ways) else "none of them"
+        raise BadInput("Name jobs by ids, by --label, or all by --queue.", seen=seen)
+
+
+def pick_by_labels(store: Store, labels: Sequence[str]) -> list[Picked]:
+    """The waiting jobs that have all these labels (``key=value``), as if named by their batch.
+
+    Raises:
+        BadInput: a label is not written so. UnknownId: no waiting job has them.
+    """
+    wanted = [_label(text) for text in labels]
+    if not wanted:
+        return []
+    waiting = store.list_jobs(states=[JobState.QUEUED, JobState.HELD], limit=MAX_LABELLED)
+    found = [job for job in waiting if all(job.spec.labels.get(key) == value for key, value in wanted)]
+    if not found:
+        raise UnknownId(f"No waiting job has the label {', '.join(labels)!r}.", try_="tatin list --json | jq .jobs")
+    return [Picked(job, by_batch=True) for job in found]
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"{text[:80]!r} is no label.", try_="--label team=infra")
+    return key, value
 
 
 def for_each(jobs: Sequence[Picked], act: Callable[[Job], str], *, fits: Callable[[Job], bool]) -> int:

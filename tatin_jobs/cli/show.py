@@ -74,6 +74,12 @@ def _job_fields(job: Job, place: int | None) -> Iterator[Field]:
     yield "status", status(job, place)
     if job.message:
         yield "message", job.message
+    if job.needs:
+        yield "waits for", ", ".join(job.needs)
+    if spec.deadline:
+        yield "deadline", local(spec.deadline)
+    if spec.account:
+        yield "account", spec.account
     yield "batch", job.batch
     if job.retry_of:
         yield "retry of", job.retry_of

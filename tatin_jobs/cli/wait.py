@@ -15,7 +15,7 @@ from tatin_jobs.cli.picking import pick
 from tatin_jobs.cli.session import open_session
 from tatin_jobs.errors import EXIT_HELD, EXIT_TIMED_OUT, BadInput
 from tatin_jobs.models import Job
-from tatin_jobs.states import JobState
+from tatin_jobs.states import HeldFor, JobState
 from tatin_jobs.store import Store
 from tatin_jobs.units import parse_duration
 
@@ -75,4 +75,4 @@ def wait_for(store: Store, job_ids: list[str], seconds: float | None) -> tuple[l
 
 
 def _held_for_good(job: Job) -> bool:
-    return job.state is JobState.HELD and job.held_until is None
+    return job.state is JobState.HELD and job.held_for is HeldFor.PERSON

@@ -16,7 +16,7 @@ from tatin_jobs import names
 from tatin_jobs.spec import checks, local_files
 from tatin_jobs.spec.local_files import InputSource, PromptFile, Surroundings
 from tatin_jobs.spec.unsupported import VALUES
-from tatin_jobs.spec.when import not_before
+from tatin_jobs.spec.when import deadline, not_before
 from tatin_jobs.states import Reason
 from tatin_jobs.units import MAX_DURATION_SECONDS
 
@@ -158,5 +158,9 @@ RetryReasons = Annotated[tuple[RetryReason, ...], _NO_REPEATS]
 Backoff = Annotated[int, _durations(MAX_BACKOFF_SECONDS)]
 Priority = Annotated[int, _numbers(-1000, 1000)]
 Instant = Annotated[datetime, Located(not_before)]
+Deadline = Annotated[datetime, Located(deadline)]
+Account = Annotated[str, _named(names.LABEL_KEY, _LABEL_RULE)]
+NeededJob = Annotated[str, _named(names.ID, "a job's name or id: a-z, 0-9 and -")]
+Needs = Annotated[tuple[NeededJob, ...], Field(max_length=checks.MAX_NEEDS), _NO_REPEATS]
 ArtifactGlob = Annotated[str, _texts(checks.artifact_glob)]
 Artifacts = Annotated[tuple[ArtifactGlob, ...], Field(max_length=checks.MAX_GLOBS), _NO_REPEATS]

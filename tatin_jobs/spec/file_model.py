@@ -231,6 +231,24 @@ class JobFile(_Section):
         " or where you are.",
         examples=["22:00", "2030-01-31T22:00:00Z"],
     )
+    deadline: f.Deadline | None = Field(
+        None,
+        description="Over by then, whatever it does: what waits is not run, what runs is stopped and its work brought"
+        " back. Written as `not_before`.",
+        examples=["07:00"],
+    )
+    needs: f.Needs = Field(
+        (),
+        description="Jobs that must succeed before this one runs: names of jobs of the same submit (all of that name),"
+        " or ids. When one does not, this one ends as cancelled.",
+        examples=[["build"]],
+    )
+    account: f.Account | None = Field(
+        None,
+        description="Whose limit its model calls count against. When it is reached, all jobs of the account are held"
+        " until it is over. Without it: the model's provider and the name of its key.",
+        examples=["claude-max-1"],
+    )
     artifacts: f.Artifacts | None = Field(
         None,
         description="What to bring back, as patterns relative to the guest's home. Without it: all of `work/` but the"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.errors import BadJobFile, Complaint
+from tatin_jobs.gates import default_account
 from tatin_jobs.models import JobSpec, Need
 from tatin_jobs.names import NAME
 from tatin_jobs.settings import Settings
@@ -100,7 +101,8 @@ def _resolve(pending: Sequence[_Pending], settings: Settings, blobs: Blobs, now:
         except CannotKeep as error:
             complaints += _complaints(item.file, item.document, [error.problem])
             continue
-        spec = spec.model_copy(update={"cell": dict(item.cell), "trial": item.trial, "trials": item.job.trials})
+        cell = {"cell": dict(item.cell), "trial": item.trial, "trials": item.job.trials}
+        spec = spec.model_copy(update={**cell, "account": spec.account or default_account(spec, settings)})
         warnings = [(item.file, text) for text in keeper.warnings(item.job, now)]
         new = tuple(text for warning in warnings if warning not in told for text in warning[1:])
         told.update(warnings)

@@ -79,6 +79,9 @@ class Keeper:
             retries=Retries(max=job.retries.max, when=job.retries.when, backoff_seconds=job.retries.backoff),
             priority=job.priority,
             not_before=job.not_before,
+            deadline=_deadline(job),
+            needs=job.needs,
+            account=job.account,
             artifacts=job.artifacts,
         )
 
@@ -155,6 +158,12 @@ def _folder(job: JobFile) -> FilePath | None:
 
 def _key(job: JobFile, folder: FilePath) -> tuple[FilePath, str | None, int | None]:
     return folder, job.repo.ref, job.repo.depth
+
+
+def _deadline(job: JobFile) -> datetime | None:
+    if job.deadline and job.not_before and job.deadline <= job.not_before:
+        raise CannotKeep(("deadline",), "is not after `not_before`, so it would never run.")
+    return job.deadline
 
 
 def _uncommitted(folder: FilePath, paths: Sequence[str]) -> str:

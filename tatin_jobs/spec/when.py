@@ -1,4 +1,4 @@
-"""``not_before``: a time of day, or a date and time, of the submitter's -> an instant in UTC."""
+"""``not_before`` and ``deadline``: a time of day, or a date and time, of the submitter's -> an instant in UTC."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def not_before(value: object, around: Surroundings) -> datetime:
         raise FieldError("is no date that there is.") from error
     if instant > now + MAX_AHEAD:
         raise FieldError(f"is more than {MAX_AHEAD.days} days ahead.")
+    return instant
+
+
+def deadline(value: object, around: Surroundings) -> datetime:
+    """As ``not_before``, but to come. Raises FieldError also when it is past."""
+    instant = not_before(value, around)
+    if instant <= around.now:
+        raise FieldError("is past.", "write a time that is to come, or leave it out.")
     return instant
 
 

@@ -2,8 +2,9 @@
 -- name, ms, message. The later of two ends counts.
 local id, token, gate = ARGV[1], ARGV[2], ARGV[3]
 local job = get(id, 'state', 'token', 'quota_told')
-if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 if job[3] == token then return {'ok'} end
+if not job[1] then return {'refused', 'unknown'} end
+if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 must_be('hash', key('gate:' .. gate))
 must_be('zset', key('gates'))
 must_be('stream', key('changes'), key('wake'))

@@ -2,8 +2,9 @@
 -- row that hold it, ms between two probes. Answers 'open' or 'held', and how often this job failed while it was held.
 local id, token, gate, verdict = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local job = get(id, 'state', 'token', 'route_told', 'route_answer', 'route_fails')
-if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 if job[3] == token .. verdict then return {'ok', job[4], text(job[5])} end
+if not job[1] then return {'refused', 'unknown'} end
+if job[1] ~= 'running' or job[2] ~= token then return {'refused', 'lost'} end
 must_be('hash', key('gate:' .. gate))
 must_be('zset', key('gates'))
 must_be('stream', key('changes'), key('wake'))

@@ -69,6 +69,8 @@ class Store(Leasing, House, Streams, Workers):
             state = text(answer[1])
             if state == "unknown":
                 raise unknown(job_id)
+            if script == "release" and QUEUE_GATE in self._closed_gates():
+                raise WrongState(f"Job '{job_id}' is held with the whole queue.", try_="tatin release --queue")
             raise WrongState(f"Job '{job_id}' is {state} and cannot be {done}.", try_=f"tatin show {job_id}")
         return self.job(job_id)
 

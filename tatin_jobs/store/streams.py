@@ -10,6 +10,8 @@ from tatin_jobs.models import LogChunk
 from tatin_jobs.store.base import Base, text
 from tatin_jobs.store.scripts import store_errors
 
+GATES_CHANGED = "*"
+"""Stands among the ids that moved when a gate was opened or closed; no job is called so."""
 MAX_BLOCK_SECONDS = 2.0
 """A blocking read returns at least this often, well within the time limit of a call."""
 
