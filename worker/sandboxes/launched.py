@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from tatin_jobs.errors import SandboxError
 from worker.sandboxes.base import GUEST_RUN, GuestProcess, Run, RunChunk, RunStatus, StartSpec
-from worker.sandboxes.launcher import FRAME
 
 Launcher = Callable[[Sequence[str]], AbstractAsyncContextManager[GuestProcess]]
 """Runs the launcher in the guest with these arguments."""
 CALL_SECONDS = 30.0
+FRAME = struct.Struct(">cQI")
+"""Before each piece of output: its letter, where it begins, how long it is (``launcher.py``)."""
 
 
 async def start_run(launcher: Launcher, spec: StartSpec, env: Mapping[str, str], run_path: str = GUEST_RUN) -> Run:
     """Start ``spec`` under the launcher; ``env`` is the whole environment of the program."""
     folder = f"{run_path}/{spec.label}"
-    body = json.dumps(
+    body = repr(
         {
             "argv": list(spec.argv),
             "env": dict(env),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +34,10 @@ USER_PATH = ("/home/agent/.local/bin",)
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 ERRORS_FILE = "bwrap.err"
 SHARED_FOLDER = ".bwrap"
+PYTHON = (GUEST_PYTHON, "-I", "-S")
 _PACKAGE = Path(__file__).parent
+_INIT = "import sys; sys.path.insert(0, sys.argv[1]); import init; init.main(int(sys.argv[2]), int(sys.argv[3]))"
+"""Imported rather than run as a file, so that what was compiled for all is taken."""
 
 
 class BwrapProvider(SandboxProvider):
@@ -102,7 +106,18 @@ class BwrapProvider(SandboxProvider):
             _write_shared(self._shared.etc / name, text)
         for source in (_PACKAGE / "init.py", _PACKAGE.parent / "launcher.py"):
             _write_shared(self._shared.programs / source.name, source.read_text())
+        self._compile()
         return prepare_userns()
+
+    def _compile(self) -> None:
+        """Our programs for the guests' Python, once for all of them. Without it, or after a change of Python, each
+        guest compiles them for itself."""
+        cache = self._shared.programs / "__pycache__"
+        shutil.rmtree(cache, ignore_errors=True)
+        sources = [str(path) for path in self._shared.programs.glob("*.py")]
+        subprocess.run([*PYTHON, "-m", "py_compile", *sources], check=False, capture_output=True)
+        for path in (*cache.glob("*.pyc"), *cache.parent.glob(cache.name)):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # whatever the worker's umask is
 
     def _make_folders(self, layout: Layout) -> None:
         layout.root.mkdir(mode=0o700)
@@ -119,8 +134,7 @@ class BwrapProvider(SandboxProvider):
             program,
             *arguments(self._shared, layout, spec.tools, self._userns),
             "--",
-            *(GUEST_PYTHON, "-I", "-S", "-B", f"{GUEST_FILES}/init.py"),
-            *(str(GUEST_UID), f"{GUEST_FILES}/launcher.py", str(theirs.fileno())),
+            *(*PYTHON, "-B", "-c", _INIT, GUEST_FILES, str(GUEST_UID), str(theirs.fileno())),
         ]
         keep = [theirs.fileno(), *([self._userns] if self._userns is not None else [])]
         try:

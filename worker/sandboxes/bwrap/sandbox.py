@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -160,7 +159,7 @@ class BwrapSandbox(Sandbox):
         if self._dead.is_set():
             raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=f"bwrap ended with {self._process.returncode}")
         self._next += 1
-        data = json.dumps({"id": self._next, **body}).encode()
+        data = repr({"id": self._next, **body}).encode()
         if len(data) > PACKET_BYTES:
             raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
         answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
@@ -183,7 +182,7 @@ class BwrapSandbox(Sandbox):
     def tell(self, body: dict[str, Any]) -> None:
         """Send what has no answer; a dead sandbox is fine."""
         with suppress(OSError):
-            self._control.send(json.dumps(body).encode())
+            self._control.send(repr(body).encode())
 
     def _receive(self) -> None:
         try:
@@ -195,12 +194,12 @@ class BwrapSandbox(Sandbox):
         if not data:
             self._loop.remove_reader(self._control)
             return
-        found = json.loads(data)
-        answer = self._answers.pop(found["id"], None)
-        if answer is None and found["id"] == 0:
+        number, status = map(int, data.split())
+        answer = self._answers.pop(number, None)
+        if answer is None and number == 0:
             answer = self._answers.setdefault(0, self._loop.create_future())
         if answer is not None and not answer.done():
-            answer.set_result((int(found["status"]), fds))
+            answer.set_result((status, fds))
         else:
             for fd in fds:
                 os.close(fd)
