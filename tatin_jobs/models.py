@@ -104,6 +104,27 @@ class Budget(Frozen):
     """Calls that the model answers."""
 
 
+NetworkMode = Literal["none", "allowlist", "open"]
+
+
+class NetworkPolicy(Frozen):
+    """What a guest reaches beside its model. ``allow``: rules (``tatin_jobs.netrules``), for mode allowlist."""
+
+    mode: NetworkMode = "none"
+    allow: tuple[str, ...] = ()
+
+
+class Network(NetworkPolicy):
+    """The agent's policy, which is also that of ``setup`` and ``verify`` unless they have one of their own."""
+
+    setup: NetworkPolicy | None = None
+    verify: NetworkPolicy | None = None
+
+    def policies(self) -> tuple[NetworkPolicy, ...]:
+        """Every policy that is in force at some time of an attempt."""
+        return (self, self.setup or self, self.verify or self)
+
+
 class InputFile(Frozen):
     """A file copied into the guest's ``work/``: its relative name there, and the blob that holds its bytes."""
 
@@ -131,6 +152,7 @@ class JobSpec(Frozen):
     sandbox: str = "auto"
     resources: Resources = Resources()
     requires: Requires = Requires()
+    network: Network = Network()
     env: dict[str, str] = Field(default_factory=dict)
     timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
     idle_timeout_seconds: int = DEFAULT_IDLE_TIMEOUT_SECONDS
@@ -224,6 +246,8 @@ class AttemptSummary(Frozen):
     turns: int | None = None
     cost_usd: float | None = None
     """None: unknown, which is not 0."""
+    blocked: int | None = None
+    """Places that the guest wanted to reach and might not."""
     final_text: str | None = None
     """The agent's last words, at most 500 characters, as they came: clean before showing."""
     folder: str | None = None

@@ -10,10 +10,11 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
@@ -22,6 +23,14 @@ from tatin_jobs.names import WORKER
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _network(value: object) -> object:
+    """A range of addresses as written: 192.0.2.0/24, or one address."""
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"'{str(value)[:60]}' is no range of addresses such as 192.0.2.0/24") from error
 
 
 class ModelProvider(_Section):
@@ -72,6 +81,17 @@ class AgentSettings(_Section):
     into the guest, so it must hold no secret."""
 
 
+class GatewaySettings(_Section):
+    """``[gateway]``: what every guest of this host reaches its networks by.
+
+    ``trusted_networks``: ranges that guests may reach although they are not public; a job still has to allow them.
+    ``ca_certificate``: a PEM file whose authorities every guest trusts beside its own (an inspecting proxy's).
+    """
+
+    trusted_networks: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] = ()
+    ca_certificate: Path | None = None
+
+
 class Settings(_Section):
     """Everything that can be set. ``sources`` maps a name to where its value came from; absent: the default."""
 
@@ -106,6 +126,7 @@ class Settings(_Section):
     agent_classes: tuple[str, ...] = ()
     """``module:Class`` of the agent adapters of the user's own that jobs may name as their ``tool``. Their code runs in
     the worker, outside every sandbox, so a job file alone cannot choose it."""
+    gateway: GatewaySettings = GatewaySettings()
     private_repos: bool = False
     """Whether jobs may clone from this host and its private network (A27)."""
     notify: tuple[str, ...] = ()

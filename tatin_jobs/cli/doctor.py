@@ -12,7 +12,7 @@ from tatin_jobs.cli.output import cell, console, plain_table, print_json, say
 from tatin_jobs.errors import EXIT_MISSING, EXIT_OK, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.needs import at_once
-from tatin_jobs.settings import Settings, load_settings
+from tatin_jobs.settings import GatewaySettings, Settings, load_settings
 from tatin_jobs.store import Store, open_store
 from tatin_jobs.submitting import default_need
 
@@ -55,11 +55,14 @@ def settings_rows(settings: Settings) -> list[dict[str, str]]:
 
     rows = []
     for name in Settings.model_fields:
-        if name in ("sources", "models"):
+        if name in ("sources", "models", "gateway"):
             continue
         value = getattr(settings, name)
         text = shown_url(value) if name == "redis_url" and value else _text(value)
         rows.append({"name": name, "value": text, "source": settings.source(name)})
+    for name in GatewaySettings.model_fields:
+        text = _text(getattr(settings.gateway, name))
+        rows.append({"name": f"gateway.{name}", "value": text, "source": settings.source("gateway")})
     for name, provider in settings.models.items():
         key = provider.key_env or (str(provider.key_file) if provider.key_file else "none")
         text = f"{shown_url(provider.base_url)} ({provider.api}, key: {key})"
@@ -70,7 +73,7 @@ def settings_rows(settings: Settings) -> list[dict[str, str]]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return " ".join(value) or "-" if isinstance(value, tuple) else str(value)
+    return " ".join(str(item) for item in value) or "-" if isinstance(value, tuple) else str(value)
 
 
 def _store_rows(settings: Settings) -> list[Row]:

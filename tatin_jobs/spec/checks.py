@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tatin_jobs import names
+from tatin_jobs.netrules import RuleError, parse_rule
 from tatin_jobs.spec.addresses import check_base_url
 from tatin_jobs.spec.problems import FieldError, nearest, one_of
 from tatin_jobs.spec.unsupported import NOT_YET, VALUES
@@ -235,6 +236,16 @@ def model_name(value: object) -> str:
     found = one_name(value, "the model's name")
     if found != found.strip() or found.startswith("-") or len(found) > 200:
         raise FieldError("is no name of a model.")
+    return found
+
+
+def allow_rule(value: object) -> str:
+    """One rule of an allow-list, as it is written."""
+    found = one_name(value, "a host or a ready-made list")
+    try:
+        parse_rule(found)
+    except RuleError as error:
+        raise FieldError(error.message, error.try_) from error
     return found
 
 

@@ -111,10 +111,31 @@ class RequiresFile(_Section):
     tags: f.Tags = Field((), description="Tags of the worker's settings.", examples=[["xcode"]])
 
 
-class NetworkFile(_Section):
+class NetworkPolicyFile(_Section):
     """What the sandbox reaches. Its model is reached in every mode."""
 
-    mode: f.NetworkMode = Field("none", description="`none`: nothing.")
+    mode: f.NetworkMode | None = Field(
+        None,
+        description="`none`: nothing. `allowlist`: what `allow` names. `open`: every public address. Without it:"
+        " `allowlist` where there is an `allow`, else `none`.",
+    )
+    allow: f.Allow = Field(
+        (),
+        description="Hosts (`docs.example.com`, `*.example.com`), ports (`host:8080`; without one 80 and 443), ranges"
+        " (`192.0.2.0/24`), and ready-made lists: apt, cargo, git, go, npm, pip.",
+        examples=[["pip", "docs.example.com"]],
+    )
+
+
+class NetworkFile(NetworkPolicyFile):
+    """What the sandbox reaches, and what it reaches during setup and verify where that differs."""
+
+    setup: Annotated[NetworkPolicyFile, _ShortForm(SHORT_FORMS["network"])] | None = Field(
+        None, description="Another policy while `setup` runs: a mode, or a mapping.", examples=[{"allow": ["npm"]}]
+    )
+    verify: Annotated[NetworkPolicyFile, _ShortForm(SHORT_FORMS["network"])] | None = Field(
+        None, description="Another policy while `verify` runs: a mode, or a mapping.", examples=["none"]
+    )
 
 
 class BudgetFile(_Section):
@@ -206,7 +227,11 @@ class JobFile(_Section):
     sandbox: f.Sandbox = Field("auto", description="Kind of sandbox; `auto`: the strongest that the worker has.")
     resources: ResourcesFile = Field(ResourcesFile(), description="CPUs, memory and disk.", examples=[{"cpus": 2}])
     requires: RequiresFile = Field(RequiresFile(), description="What the worker must be.", examples=[{"os": "linux"}])
-    network: NetworkFile = Field(NetworkFile(), description="What the sandbox reaches, beside its model.")
+    network: Annotated[NetworkFile, _ShortForm(SHORT_FORMS["network"])] = Field(
+        NetworkFile(),
+        description="What the sandbox reaches, beside its model: a mode, or a mapping. Nothing without it.",
+        examples=["open", {"mode": "allowlist", "allow": ["pip", "docs.example.com"]}],
+    )
     env: f.Env = Field(
         default_factory=dict,
         description="Variables of setup, agent and verify. No secrets: they would be stored with the job.",

@@ -15,7 +15,7 @@ from tatin_jobs.spec.problems import FieldError, Path, Problem, dotted, shown
 from tatin_jobs.spec.scalars import plain_value
 from tatin_jobs.spec.yaml_nodes import MAX_DEPTH, Document, read_documents, text_problem
 
-SHORT_FORMS = {"repo": "url", "model": "name", "verify": "run"}
+SHORT_FORMS = {"repo": "url", "model": "name", "verify": "run", "network": "mode"}
 """Field that may be written as one text -> the key that the text stands for."""
 
 _PAIRS = {"[": "]", "{": "}", '"': '"', "'": "'"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path as FilePath
+from typing import cast
 
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.errors import BadInput
@@ -18,13 +19,16 @@ from tatin_jobs.models import (
     InputFile,
     JobSpec,
     Model,
+    Network,
+    NetworkMode,
+    NetworkPolicy,
     Repo,
     Requires,
     Resources,
     Retries,
     Verify,
 )
-from tatin_jobs.spec.file_model import JobFile
+from tatin_jobs.spec.file_model import JobFile, NetworkFile, NetworkPolicyFile
 from tatin_jobs.spec.local_files import InputSource
 from tatin_jobs.spec.problems import Path, Problem, shown
 from tatin_jobs.terminal import clean_line
@@ -72,6 +76,7 @@ class Keeper:
             sandbox=job.sandbox,
             resources=Resources(cpus=job.resources.cpus, memory_mib=job.resources.memory, disk_mib=job.resources.disk),
             requires=Requires(os=job.requires.os, arch=job.requires.arch, tags=job.requires.tags),
+            network=_network(job.network),
             env=job.env,
             timeout_seconds=job.timeout,
             idle_timeout_seconds=job.idle_timeout,
@@ -149,6 +154,18 @@ class Keeper:
 def _verify(job: JobFile) -> Verify | None:
     file = job.verify
     return Verify(run=file.run, timeout_seconds=file.timeout, where=file.where) if file else None
+
+
+def _network(network: NetworkFile) -> Network:
+    def policy(written: NetworkPolicyFile | None) -> NetworkPolicy | None:
+        return NetworkPolicy(mode=_mode(written), allow=written.allow) if written else None
+
+    return Network(mode=_mode(network), allow=network.allow, setup=policy(network.setup), verify=policy(network.verify))
+
+
+def _mode(policy: NetworkPolicyFile) -> NetworkMode:
+    mode = policy.mode or ("allowlist" if policy.allow else "none")
+    return cast("NetworkMode", mode)  # the field's own check
 
 
 def _folder(job: JobFile) -> FilePath | None:

@@ -11,6 +11,8 @@ from typing import Any
 from tatin_jobs.spec.checks import TOOLS
 from tatin_jobs.spec.problems import Problem
 
+_OWN_POLICY = ("setup", "verify")
+
 
 def cross_check(job: Mapping[str, Any], *, sound: bool) -> Iterator[Problem]:
     """What is wrong between the fields of ``job``, as the file has them. Unless it is ``sound``, nothing is missed."""
@@ -32,6 +34,20 @@ def _excluded(job: Mapping[str, Any]) -> Iterator[Problem]:
     repo = job.get("repo")
     if isinstance(repo, dict) and "url" in repo and "path" in repo:
         yield Problem(("repo", "path"), "stands beside `url`.", try_="keep one of the two.")
+    yield from _network(job.get("network"))
+
+
+def _network(network: object) -> Iterator[Problem]:
+    if not isinstance(network, dict):
+        return
+    for path, policy in ((("network",), network), *((("network", step), network.get(step)) for step in _OWN_POLICY)):
+        if not isinstance(policy, dict):
+            if policy == "allowlist":
+                yield Problem(path, "names no host.", try_="write {allow: [pip, docs.example.com]}.")
+        elif policy.get("mode") == "allowlist" and not policy.get("allow"):
+            yield Problem((*path, "allow"), "is missing.", try_="write [pip, docs.example.com], or `mode: none`.")
+        elif policy.get("mode") in ("none", "open") and "allow" in policy:
+            yield Problem((*path, "allow"), "goes only with `mode: allowlist`.", try_="remove it, or change `mode`.")
 
 
 def _missing(job: Mapping[str, Any]) -> Iterator[Problem]:

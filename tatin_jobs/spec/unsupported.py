@@ -14,14 +14,12 @@ FIELDS: Mapping[tuple[str, ...], str] = {
     ("keep",): "leave it out; sandboxes are destroyed when the job ends.",
     ("repo", "submodules"): "leave it out, or fetch them in `setup`.",
     ("repo", "lfs"): "leave it out.",
-    ("network", "allow"): "write `network: {mode: none}`, or leave it out; the model is reached all the same.",
 }
 """Path of a field -> what to do instead."""
 
 VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
     ("tool",): dict.fromkeys(("claude", "pi", "crush"), NOT_YET),
     ("sandbox",): dict.fromkeys(("tart", "qemu"), NOT_YET),
-    ("network", "mode"): dict.fromkeys(("allowlist", "open"), NOT_YET),
 }
 """Path of a field -> values that are known but not built, with why."""
 

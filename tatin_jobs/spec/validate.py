@@ -26,6 +26,8 @@ _SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("requires",): file_model.RequiresFile,
     ("network",): file_model.NetworkFile,
     ("budget",): file_model.BudgetFile,
+    ("network", "setup"): file_model.NetworkPolicyFile,
+    ("network", "verify"): file_model.NetworkPolicyFile,
     ("retries",): file_model.RetriesFile,
 }
 _UNSHOWN = ("env", "prompt", "setup", "command", "args")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 
 from tatin_jobs.errors import RepositoryError
 from tatin_jobs.repoaddress import Address
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+from worker.addresses import is_public
 
 
 async def public_addresses(address: Address) -> tuple[str, ...]:
@@ -28,7 +26,7 @@ async def public_addresses(address: Address) -> tuple[str, ...]:
         return ()
     seen = tuple(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))
     for text in seen:
-        if not _reached(text).is_global:
+        if not is_public(text):
             raise RepositoryError(
                 f"The repository '{address.url}' is on this host or its private network, which jobs may not reach.",
                 seen=f"'{address.host}' is {text}",
@@ -45,13 +43,3 @@ def pinned(address: Address, found: tuple[str, ...]) -> tuple[str, ...]:
     shown = ",".join(f"[{text}]" if ":" in text else text for text in found)
     host = f"[{address.host}]" if address.host and ":" in address.host else address.host
     return ("-c", f"http.curloptResolve={host}:{address.port}:{shown}")
-
-
-def _reached(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that is reached in the end: the IPv4 one where an IPv6 one stands for it."""
-    seen = ipaddress.ip_address(text)
-    if isinstance(seen, ipaddress.IPv4Address):
-        return seen
-    if seen in _NAT64:
-        return ipaddress.IPv4Address(int(seen) & 0xFFFF_FFFF)
-    return seen.ipv4_mapped or seen.sixtofour or seen

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tatin_jobs.models import Budget
+from tatin_jobs.models import Budget, Network, NetworkPolicy
 from tatin_jobs.spec.unsupported import FIELDS
 from tatin_jobs.states import Reason
 from tests.unit.tatin_jobs.spec.files import MINIMAL, JobFolder
@@ -76,6 +76,31 @@ def test_verify_may_be_one_line(jobs: JobFolder, text: str) -> None:
     assert (verify.run, verify.timeout_seconds) == ("make test", 600)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{mode: none}", Network()),
+        ("open", Network(mode="open")),
+        ("{mode: allowlist, allow: [pip, '*.example.com']}", Network(mode="allowlist", allow=("pip", "*.example.com"))),
+        ("{allow: [pip]}", Network(mode="allowlist", allow=("pip",))),
+        ("{setup: open}", Network(setup=NetworkPolicy(mode="open"))),
+        (
+            "{allow: [pip], setup: {allow: ['a.example:8080']}, verify: none}",
+            Network(
+                mode="allowlist",
+                allow=("pip",),
+                setup=NetworkPolicy(mode="allowlist", allow=("a.example:8080",)),
+                verify=NetworkPolicy(),
+            ),
+        ),
+    ],
+)
+def test_a_network_is_a_mode_or_a_list_and_each_step_may_have_its_own(
+    jobs: JobFolder, text: str, expected: Network
+) -> None:
+    assert jobs.field(f"network: {text}").network == expected
+
+
 def test_a_model_is_a_name_that_is_not_split_or_a_mapping(jobs: JobFolder) -> None:
     short = jobs.job(OPENCODE.replace("model: m", "model: openai/gpt")).model
     long = jobs.job(OPENCODE.replace("model: m", "model: {name: m, provider: p, base_url: 'http://h:1/v1'}")).model
@@ -132,8 +157,16 @@ def test_a_command_is_a_line_or_an_argument_vector(jobs: JobFolder) -> None:
         ("requires: {arch: x86}", "requires.arch", "is not known here"),
         ("requires: {tags: ['a:b']}", "requires.tags[0]", "is no usable name"),
         ("requires: {tags: [a, a]}", "requires.tags", "twice"),
-        ("network: {mode: open}", "network.mode", "'open' is not supported yet"),
-        ("network: {mode: allowlist}", "network.mode", "'allowlist' is not supported yet"),
+        ("network: {mode: opn}", "network.mode", "Did you mean `open`?"),
+        ("network: {mode: allowlist}", "network.allow", "is missing"),
+        ("network: {mode: open, allow: [pip]}", "network.allow", "goes only with `mode: allowlist`"),
+        ("network: {setup: {mode: allowlist}}", "network.setup.allow", "is missing"),
+        ("network: {setup: allowlist}", "network.setup", "names no host"),
+        ("network: {verify: {alow: [pip]}}", "network.verify.alow", "Did you mean `allow`?"),
+        ("network: {allow: [pipp]}", "network.allow[0]", "is none of the ready-made lists"),
+        ("network: {allow: ['https://a.example/']}", "network.allow[0]", "more than a host and a port"),
+        ("network: {allow: [10.0.0.1/8]}", "network.allow[0]", "is no range of addresses"),
+        ("network: {allow: [pip, pip]}", "network.allow", "twice"),
         ("env: {CI: 1}", "env.CI", "is a number"),
         ("env: {CI: true}", "env.CI", "is true or false"),
         ("env: {1A: x}", "env.1A", "is no usable name"),
