@@ -37,11 +37,14 @@ class ModelProvider(_Section):
     """``[models.<provider>]``: the address of a model server as seen from this host, and where its key comes from.
 
     Exactly one of ``key_env`` (a variable of the worker's environment) and ``key_file`` (mode 0600) may be set; neither
-    for servers that want no key. ``api`` is the dialect: openai (Chat Completions) or anthropic (Messages).
+    for servers that want no key. ``api`` is the dialect: openai (Chat Completions), anthropic
+    (Messages), or both.
     """
 
     base_url: str
-    api: Literal["openai", "anthropic"] = "openai"
+    api: Literal["openai", "anthropic", "both"] = "openai"
+    context_tokens: int | None = Field(default=None, ge=1024, le=100_000_000)
+    """How much its models read, in tokens. An agent that knows it shortens its history in time."""
     key_env: str | None = None
     key_file: Path | None = None
 

@@ -50,6 +50,8 @@ class EventLog:
                 self._add(event.data)
             elif event.kind == "tool_call":
                 self.tool_calls += 1
+            elif event.kind == "final":
+                self._add({name: value for name, value in event.data.items() if name not in self.sums})
             lines.append({"kind": event.kind, "text": event.text, **({"data": dict(event.data)} if event.data else {})})
         if lines:
             self._append(lines)

@@ -36,6 +36,7 @@ from worker.acceptance import accept
 from worker.adoption import AGENT_LABEL, Adopted
 from worker.agents import adapter
 from worker.agents.base import AgentAdapter, AgentPlan, AgentReader, AgentTask, ModelRoute, Verdict
+from worker.agents.config import user_config
 from worker.collect import CollectLimits, CollectSpec, collect, snapshot
 from worker.context import Context
 from worker.control import Control, Interruption, Stop
@@ -43,7 +44,7 @@ from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_fa
 from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, follow_run, run_followed
-from worker.gateway import ModelGateway, check_budget, price_of, select_provider
+from worker.gateway import ModelGateway, check_budget, price_of, select_provider, speaking
 from worker.holds import seen_at, watch_probe
 from worker.journal import Entry
 from worker.live_log import LiveLog
@@ -177,7 +178,9 @@ class Attempt:
         return adopted.sandbox
 
     async def _create(self) -> Sandbox:
-        tools = [find_tool(self._context.home, name) for name in self._agent_adapter.tool_packages]
+        packages = self._agent_adapter.tool_packages
+        settings = self._context.settings
+        tools = [find_tool(self._context.home, name, settings.agent(name).version) for name in packages]
         if tools:
             self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
         self._context.lingering.add(self._name, Booked.of(self._need, self._lease.job.id, self._lease.token))
@@ -194,6 +197,7 @@ class Attempt:
 
     async def _provision(self, sandbox: Sandbox) -> None:
         """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
+        files = await asyncio.to_thread(self._read_inputs)
         self._plan = self._agent_adapter.plan(
             AgentTask(
                 job_id=self._lease.job.id,
@@ -202,9 +206,11 @@ class Attempt:
                 repo_path=self._cwd,
                 home_path=GUEST_HOME,
                 route=await self._open_route(sandbox),
+                prompt_start=files[PROMPT_PATH][:64],
+                config=await asyncio.to_thread(user_config, self._context.settings.agent(self._spec.tool).config),
             )
         )
-        files = await asyncio.to_thread(self._read_inputs)
+        files[PROMPT_PATH] = self._plan.stdin_prefix + files[PROMPT_PATH]
         await push_files(sandbox, {**files, **self._plan.files})
 
     async def _open_route(self, sandbox: Sandbox) -> ModelRoute | None:
@@ -212,6 +218,7 @@ class Attempt:
         if self._spec.model is None:
             return None
         name, provider = select_provider(self._context.settings, self._spec.model)
+        api, provider = speaking(name, provider, self._spec.tool, self._agent_adapter.apis)
         token = self._route_token = self._route_token or secrets.token_urlsafe(32)
         price = price_of(self._context.settings, name, provider, self._spec.model.name)
         check_budget(self._spec.budget, price, name, self._spec.model.name)
@@ -227,7 +234,8 @@ class Attempt:
             token=token,
             model=self._spec.model.name,
             provider=name,
-            api=provider.api,
+            api=api,
+            context_tokens=provider.context_tokens,
         )
 
     async def _clone(self, sandbox: Sandbox) -> None:

@@ -22,6 +22,8 @@ class ErrorAnswer:
     code: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    resets_in_seconds: int | None = None
+    """With this, as Anthropic answers a subscriber whose window is used up: when it ends, in seconds since 1970."""
 
 
 class Break(StrEnum):
@@ -56,6 +58,16 @@ ERRORS: Mapping[str, ErrorAnswer] = {
     "404": ErrorAnswer(404, "model_not_found", "The model does not exist."),
     "429": ErrorAnswer(429, "rate_limit_exceeded", "Rate limit reached.", {"Retry-After": "1"}),
     "quota": ErrorAnswer(429, "insufficient_quota", "You exceeded your current quota.", {"Retry-After": "3600"}),
+    "usage-limit": ErrorAnswer(
+        429,
+        "rate_limit_exceeded",
+        "This request would exceed your account's rate limit. Please try again later.",
+        {
+            "anthropic-ratelimit-unified-status": "rejected",
+            "anthropic-ratelimit-unified-representative-claim": "five_hour",
+        },
+        resets_in_seconds=3600,
+    ),
     "500": ErrorAnswer(500, "server_error", "The server had an error."),
     "529": ErrorAnswer(529, "overloaded_error", "Overloaded"),
     "context": ErrorAnswer(

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -169,7 +170,10 @@ class ModelServer:
 
 
 def _error(dialect: Dialect, answer: ErrorAnswer) -> web.Response:
-    return web.json_response(dialect.error(answer), status=answer.status, headers=answer.headers)
+    headers = dict(answer.headers)
+    if answer.resets_in_seconds is not None:
+        headers["anthropic-ratelimit-unified-reset"] = str(int(time.time()) + answer.resets_in_seconds)
+    return web.json_response(dialect.error(answer), status=answer.status, headers=headers)
 
 
 async def serve(script: tuple[Turn, ...], *, port: int, pace_seconds: float) -> None:

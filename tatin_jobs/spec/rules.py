@@ -56,7 +56,7 @@ def _missing(job: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("tool",), "is missing.", try_="write `tool: opencode`, or a `command`.")
     if tool == "command" and "command" not in job:
         yield Problem(("command",), "is missing.", try_="write the program that is the agent, as `command: ./agent`.")
-    if tool == "opencode" and "model" not in job:
+    if tool not in (None, "command") and "model" not in job:
         yield Problem(("model",), "is missing.", try_="write `model: {name: qwen3-coder, provider: ollama}`.")
     if "budget" in job and "model" not in job:
         yield Problem(

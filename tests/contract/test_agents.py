@@ -23,12 +23,13 @@ from worker.agents.base import AgentReader, AgentTask, ModelRoute, Verdict
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 SAMPLES: dict[str, bytes] = {
+    "claude": (RECORDINGS / "claude" / "well-done.jsonl").read_bytes(),
     "command": b"did it\n",
     "opencode": (RECORDINGS / "opencode" / "well-done.jsonl").read_bytes(),
 }
 PROMPT = 'Task: \'"$(x)" -- -v @file\n/help\n' + "é" * 70_000
 TOKEN = "token-of-the-attempt"
-ROUTE = ModelRoute("http://127.0.0.1:4017", TOKEN, "m", "ollama")
+ADDRESS = "http://127.0.0.1:4017"
 
 for_each_tool = pytest.mark.parametrize("tool", sorted(ADAPTERS))
 
@@ -36,7 +37,8 @@ for_each_tool = pytest.mark.parametrize("tool", sorted(ADAPTERS))
 def task(tool: str, **fields: object) -> AgentTask:
     values = {"name": "a", "repo": Repo(path="."), "tool": tool, "command": "true", "prompt": PROMPT, **fields}
     spec = JobSpec.model_validate({"model": Model(name="m"), **values})
-    return AgentTask("a-1", spec, "/run/tatin/prompt.txt", "/home/agent/work/repo", "/home/agent", ROUTE)
+    route = ModelRoute(ADDRESS, TOKEN, "m", "ollama", adapter(tool).apis[0], context_tokens=32_768)
+    return AgentTask("a-1", spec, "/run/tatin/prompt.txt", "/home/agent/work/repo", "/home/agent", route)
 
 
 def told(reader: AgentReader, exit_status: int = 0, stderr: bytes = b"", *, changed: bool = False) -> Verdict:
@@ -61,7 +63,7 @@ def test_each_tool_has_a_sample() -> None:
 def test_unknown_tool_is_refused_with_the_names_of_the_known() -> None:
     with pytest.raises(BadInput, match="no agent tool 'clod'") as refused:
         adapter("clod")
-    assert "command, opencode" in (refused.value.try_ or "")
+    assert "claude, command, " in (refused.value.try_ or "")
 
 
 @for_each_tool
@@ -79,7 +81,9 @@ def test_token_is_in_no_argument(tool: str) -> None:
     plan = adapter(tool).plan(task(tool))
     assert TOKEN not in str(plan.argv)
     assert TOKEN in plan.env.values()
-    assert any(f"{ROUTE.base_url}" in value for value in plan.env.values())
+    configured = [*plan.env.values(), *(data.decode() for data in plan.files.values())]
+    assert any(ADDRESS in value for value in configured)
+    assert not any(TOKEN in data.decode() for data in plan.files.values()), "files are kept with the transcript"
 
 
 @for_each_tool

@@ -36,17 +36,20 @@ def _valkey() -> str | None:
         return str(error)
 
 
-@cache
-def _opencode() -> str | None:
-    from tatin_jobs.errors import TatinError
-    from tatin_jobs.home import Home
-    from tatin_jobs.tools import find_tool
+def _tool(name: str) -> Callable[[], str | None]:
+    @cache
+    def missing() -> str | None:
+        from tatin_jobs.errors import TatinError
+        from tatin_jobs.home import Home
+        from tatin_jobs.tools import find_tool
 
-    try:
-        find_tool(Home(tools_home()), "opencode")
-    except TatinError as error:
-        return str(error)
-    return None
+        try:
+            find_tool(Home(tools_home()), name)
+        except TatinError as error:
+            return str(error)
+        return None
+
+    return missing
 
 
 def tools_home() -> Path:
@@ -80,7 +83,9 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "bwrap": _bwrap,
     "git": _git,
     "valkey": _valkey,
-    "opencode": _opencode,
+    "claude": _tool("claude"),
+    "opencode": _tool("opencode"),
+    "pi": _tool("pi"),
     "shellcheck": _shellcheck,
     "sshd": _sshd,
     "root": _root,

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from tatin_jobs.errors import BadInput
 from worker.agents.base import AgentAdapter
+from worker.agents.claude import ClaudeAdapter
 from worker.agents.command import CommandAdapter
 from worker.agents.opencode import OpenCodeAdapter
 
-ADAPTERS: Mapping[str, type[AgentAdapter]] = {adapter.name: adapter for adapter in (CommandAdapter, OpenCodeAdapter)}
+ADAPTERS: Mapping[str, type[AgentAdapter]] = {
+    adapter.name: adapter for adapter in (ClaudeAdapter, CommandAdapter, OpenCodeAdapter)
+}
 
 
 def adapter(tool: str) -> AgentAdapter:

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+from tatin_jobs.errors import AttemptError
 from tatin_jobs.models import JobSpec
 from tatin_jobs.states import Outcome, Reason
 
+Api = Literal["openai", "anthropic"]
+"""The dialect of a model server."""
 EventKind = Literal["message", "reasoning", "tool_call", "tool_result", "usage", "error", "retry", "final"]
 
 NO_PROXY: Mapping[str, str] = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
@@ -24,9 +27,10 @@ route is not behind one."""
 
 @dataclass(frozen=True)
 class AgentEvent:
-    """One normalised event. ``text`` is for people and at most 4 KiB; ``data`` holds the figures of ``usage``
+    """One normalised event. ``text`` is for people and at most 4 KiB; ``data`` holds the figures of a turn's ``usage``
     (``input_tokens``, ``output_tokens``, ``cache_read_tokens``, ``cache_write_tokens``, ``cost_usd``), the ``name``
-    and ``id`` of a tool call, the ``status`` of an error."""
+    and ``id`` of a tool call and its result (``failed``), the ``status`` of an error or retry. ``final`` is the tool's
+    last word; its ``data`` has those figures, for the whole run, that no ``usage`` could tell."""
 
     kind: EventKind
     text: str = ""
@@ -42,8 +46,12 @@ class ModelRoute:
     token: str
     model: str
     provider: str
-    api: Literal["openai", "anthropic"] = "openai"
+    api: Api = "openai"
     """``base_url`` has no path and no trailing slash; an OpenAI client adds ``/v1/...``."""
+    subscription: bool = False
+    """The account behind it is a subscription and not an API key: a tool must then log in as a subscriber does."""
+    context_tokens: int | None = None
+    """How much the model reads, as far as the worker's settings say: agents then shorten their history in time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,10 @@ class AgentTask:
     repo_path: str
     home_path: str
     route: ModelRoute | None
+    prompt_start: bytes = b""
+    """The first bytes of the prompt, up to 64."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own configuration of the tool, to be merged with the adapter's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class AgentPlan:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     stdin_path: str | None = None
+    stdin_prefix: bytes = b""
+    """Put before the prompt in its file."""
     transcript_paths: Sequence[str] = ()
     """Files or folders of the guest that hold the tool's own session; collected as ``transcript.*``."""
 
@@ -85,6 +99,12 @@ class Verdict:
 class AgentReader(ABC):
     """Reads one run's output as it comes. Never raises on what it reads: it is hostile."""
 
+    @property
+    def finished(self) -> bool:
+        """The tool has said its last word, as far as is known. A process that stays after that is ended, and what it
+        said counts as if it had exited with 0."""
+        return False
+
     @abstractmethod
     def feed(self, data: bytes) -> list[AgentEvent]:
         """Events that this piece of stdout completes. Lines over 1 MiB are skipped, memory is bounded."""
@@ -101,9 +121,26 @@ class AgentAdapter(ABC):
     needs_model: ClassVar[bool]
     tool_packages: ClassVar[Sequence[str]]
     """Tools under TATIN_HOME/tools that a guest without an image needs to see; empty for ``command``."""
+    apis: ClassVar[Sequence[Api]] = ("openai", "anthropic")
+    """The dialects that it speaks, the best first."""
 
     @abstractmethod
     def plan(self, task: AgentTask) -> AgentPlan: ...
 
     @abstractmethod
     def reader(self) -> AgentReader: ...
+
+
+def route_of(task: AgentTask, title: str) -> ModelRoute:
+    """The task's model route.
+
+    Raises:
+        AttemptError: reason refused; the job names no model.
+    """
+    if task.route is None:
+        raise AttemptError(
+            f"{title} needs a model, and the job names none.",
+            try_="write `model: {name: ..., provider: ollama}` in the job file.",
+            reason=Reason.REFUSED,
+        )
+    return task.route

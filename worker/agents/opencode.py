@@ -16,21 +16,19 @@ that wants its project's configuration sets ``env: {OPENCODE_DISABLE_PROJECT_CON
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from tatin_jobs.errors import AttemptError
-from tatin_jobs.states import Outcome, Reason
+from tatin_jobs.states import Reason
 from tatin_jobs.terminal import clean_line
-from worker.agents.base import NO_PROXY, AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, Verdict
-from worker.agents.lines import JsonLines
-from worker.agents.text import FINAL_CHARACTERS, LINE_CHARACTERS, clip, exit_text, last_line, unicode
+from worker.agents.base import NO_PROXY, AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, route_of
+from worker.agents.config import as_file
+from worker.agents.instructions import instruction_paths
+from worker.agents.reading import Failure, JsonReader, call_text, figures, final, mapping, status_of, tool
+from worker.agents.text import LINE_CHARACTERS, clip, unicode
 from worker.model_errors import status_reason
 from worker.provision import render
 
 TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
-INSTRUCTION_FILES = ("AGENTS.md", "CLAUDE.md")
 TRANSCRIPT_FILES = ("opencode.db", "opencode.db-wal", "opencode.db-shm")
 """OpenCode's session store: one SQLite database, which needs its log beside it when OpenCode was killed."""
 PACKAGES: Mapping[str, str] = {"openai": "@ai-sdk/openai-compatible", "anthropic": "@ai-sdk/anthropic"}
@@ -53,22 +51,17 @@ class OpenCodeAdapter(AgentAdapter):
     tool_packages: ClassVar[Sequence[str]] = ("opencode",)
 
     def plan(self, task: AgentTask) -> AgentPlan:
-        route = task.route
-        if route is None:
-            raise AttemptError(
-                "OpenCode needs a model, and the job names none.",
-                try_="write `model: {name: ..., provider: ollama}` in the job file.",
-                reason=Reason.PROVIDER,
-            )
+        route = route_of(task, "OpenCode")
         config = render(
             "opencode.json.j2",
             model=route.model,
             package=PACKAGES[route.api],
             base_url=route.base_url,
             token_variable=TOKEN_VARIABLE,
-            instructions=_instructions(task),
+            instructions=instruction_paths(task),
             # One knob for silence: the job's idle_timeout. OpenCode must not give up a slow model before it, for it
             # would ask again, which is a sign of life, six times over.
+            context_tokens=route.context_tokens,
             wait_ms=(task.spec.idle_timeout_seconds + PATIENCE_SECONDS) * 1000,
         )
         model = f"tatin/{route.model}"
@@ -83,6 +76,7 @@ class OpenCodeAdapter(AgentAdapter):
                 "OPENCODE_CONFIG_CONTENT": config.decode(),
                 TOKEN_VARIABLE: route.token,
             },
+            files={f"{task.home_path}/.config/opencode/opencode.json": as_file(task.config, config)},
             stdin_path=task.prompt_path,
             transcript_paths=[f"{task.home_path}/.local/share/opencode/{name}" for name in TRANSCRIPT_FILES],
         )
@@ -91,52 +85,43 @@ class OpenCodeAdapter(AgentAdapter):
         return OpenCodeReader()
 
 
-class OpenCodeReader(AgentReader):
+class OpenCodeReader(JsonReader):
     """Reads the lines of ``--format json``."""
 
+    title = "OpenCode"
+
     def __init__(self) -> None:
-        self._lines = JsonLines()
+        super().__init__()
         self._steps = 0
         self._reason: str | None = None
         """Why the last step ended; None while one runs."""
         self._step_text = ""
-        self._last_text = ""
-        self._error: _Failure | None = None
+        self._error: Failure | None = None
         """The newest error, unless a step ended after it."""
 
-    def feed(self, data: bytes) -> list[AgentEvent]:
-        return [event for line in self._lines.feed(data) for event in self._read(line)]
+    @property
+    def finished(self) -> bool:
+        """There is no closing event: a step that ended with ``stop`` is the last, unless another one begins."""
+        return self._reason == "stop"
 
-    def verdict(self, exit_status: int, stderr_tail: bytes, changed: bool) -> Verdict:
-        for line in self._lines.end():
-            list(self._read(line))
-        final_text = self._last_text or None
-        failed = self._failure(exit_status, stderr_tail)
-        if failed is None:
-            return Verdict(Outcome.SUCCEEDED, final_text=final_text)
-        return Verdict(Outcome.FAILED, failed.reason, failed.message, final_text)
-
-    def _failure(self, exit_status: int, stderr_tail: bytes) -> _Failure | None:
-        seen = last_line(stderr_tail)
+    def _failure(self, exit_status: int, stderr_tail: bytes, changed: bool) -> Failure | None:
         if self._error is not None:
             return self._error
-        if exit_status != 0:
-            return _Failure(Reason.AGENT, f"OpenCode {exit_text(exit_status)}" + (f": {seen}" if seen else "."))
-        if not self._steps:
-            return _Failure(Reason.AGENT, "OpenCode exited with 0 but did nothing" + (f": {seen}" if seen else "."))
+        if exit_status != 0 or not self._steps:
+            return self._ended(exit_status, stderr_tail, "did nothing")
         if self._reason != "stop":
-            return _Failure(Reason.AGENT, _unfinished(self._reason, stderr_tail.decode("utf-8", "replace")))
+            return Failure(Reason.AGENT, _unfinished(self._reason, stderr_tail.decode("utf-8", "replace")))
         if not self._step_text.strip():
-            return _Failure(Reason.AGENT, "OpenCode exited with 0 but gave no final answer.")
+            return Failure(Reason.AGENT, "OpenCode exited with 0 but gave no final answer.")
         return None
 
     def _read(self, line: Mapping[str, Any]) -> Iterator[AgentEvent]:
-        part = _mapping(line.get("part"))
+        part = mapping(line.get("part"))
         match line.get("type"):
             case "step_start":
                 self._reason, self._step_text = None, ""
             case "text" if text := unicode(part.get("text")):
-                self._step_text = self._last_text = text[-FINAL_CHARACTERS:]
+                self._step_text = self._last_text = final(text)
                 yield AgentEvent("message", clip(text))
             case "reasoning" if text := unicode(part.get("text")):
                 yield AgentEvent("reasoning", clip(text))
@@ -148,73 +133,41 @@ class OpenCodeReader(AgentReader):
                 self._error = None
                 yield AgentEvent("usage", "", _usage(part))
             case "error":
-                self._error, status = _read_error(_mapping(line.get("error")))
+                self._error, status = _read_error(mapping(line.get("error")))
                 yield AgentEvent("error", self._error.message, {"status": status} if status is not None else {})
-
-
-class _Failure:
-    """Whose fault it was, and one sentence about it."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        self.reason = reason
-        self.message = message
 
 
 def _tool_events(part: Mapping[str, Any]) -> Iterator[AgentEvent]:
     """OpenCode tells of a tool when it has ended: its call and its result come together."""
-    state = _mapping(part.get("state"))
-    name, call_id = clip(unicode(part.get("tool")), 100), clip(unicode(part.get("callID")), 100)
-    tool = {"name": name, "id": call_id}
+    state = mapping(part.get("state"))
+    data = tool(part.get("tool"), part.get("callID"))
     failed = state.get("status") == "error"
-    yield AgentEvent("tool_call", clip(_call_text(_mapping(state.get("input")))), tool)
+    yield AgentEvent("tool_call", clip(call_text(mapping(state.get("input")))), data)
     result = unicode(state.get("error") if failed else state.get("output"))
-    yield AgentEvent("tool_result", clip(result), {**tool, "failed": failed})
-
-
-def _call_text(arguments: Mapping[str, Any]) -> str:
-    """What a person wants to see of a call: the command, else the path, else the names and values."""
-    for name in ("command", "filePath", "path", "pattern", "url"):
-        if value := unicode(arguments.get(name)):
-            return value
-    return ", ".join(f"{unicode(name)}={clip(_shown(value), 100)}" for name, value in islice(arguments.items(), 10))
-
-
-def _shown(value: Any) -> str:
-    """A single value as it is; of a list or an object only that it is one, for it may be nested without end."""
-    if isinstance(value, (dict, list)):
-        return "{…}" if isinstance(value, dict) else "[…]"
-    return unicode(value) if isinstance(value, str) else str(value)
+    yield AgentEvent("tool_result", clip(result), {**data, "failed": failed})
 
 
 def _usage(part: Mapping[str, Any]) -> dict[str, float]:
-    tokens = _mapping(part.get("tokens"))
-    cache = _mapping(tokens.get("cache"))
-    figures = {
-        "input_tokens": tokens.get("input"),
-        "output_tokens": tokens.get("output"),
-        "cache_read_tokens": cache.get("read"),
-        "cache_write_tokens": cache.get("write"),
-        "cost_usd": part.get("cost"),
-    }
+    tokens = mapping(part.get("tokens"))
+    cache = mapping(tokens.get("cache"))
+    counted = figures(
+        input_tokens=tokens.get("input"),
+        output_tokens=tokens.get("output"),
+        cache_read_tokens=cache.get("read"),
+        cache_write_tokens=cache.get("write"),
+    )
     # It writes 0 for what it was not told: unknown, which is not none and, for the cost, not free.
-    known = {"cost_usd"} if part.get("cost") else set()
-    if any(figures[name] for name in ("input_tokens", "output_tokens", "cache_read_tokens")):
-        known |= figures.keys() - {"cost_usd"}
-    return {
-        name: value
-        for name, value in figures.items()
-        if name in known and isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**12
-    }
+    told = any(counted.get(name) for name in ("input_tokens", "output_tokens", "cache_read_tokens"))
+    return {**(counted if told else {}), **figures(cost_usd=part.get("cost") or None)}
 
 
-def _read_error(error: Mapping[str, Any]) -> tuple[_Failure, int | None]:
-    data = _mapping(error.get("data"))
+def _read_error(error: Mapping[str, Any]) -> tuple[Failure, int | None]:
+    data = mapping(error.get("data"))
     name = clean_line(unicode(error.get("name")), 60) or "error"
     message = clean_line(unicode(data.get("message")), LINE_CHARACTERS)
-    status = data.get("statusCode")
-    status = status if isinstance(status, int) and 100 <= status <= 999 else None
+    status = status_of(data.get("statusCode"))
     said = f"{name}{f' {status}' if status else ''}{f': {message}' if message else ''}"
-    return _Failure(_reason(name, status, message), f"OpenCode stopped with {said}"), status
+    return Failure(_reason(name, status, message), f"OpenCode stopped with {said}"), status
 
 
 def _reason(name: str, status: int | None, message: str) -> Reason:
@@ -235,15 +188,3 @@ def _unfinished(reason: str | None, stderr: str) -> str:
         return "OpenCode stopped because the model reached its output limit."
     ended = f"its last step ended with '{clean_line(reason)}'" if reason else "its last step never ended"
     return f"OpenCode exited with 0 but was not done: {ended}."
-
-
-def _instructions(task: AgentTask) -> list[str]:
-    """The instruction files of the working directory and of the folders above it, up to the repository's own."""
-    folder = PurePosixPath(task.repo_path)
-    depth = len(PurePosixPath(task.spec.repo.subdir).parts) if task.spec.repo.subdir else 0
-    folders = [folder, *folder.parents][: depth + 1]
-    return [str(place / name) for place in reversed(folders) for name in INSTRUCTION_FILES]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

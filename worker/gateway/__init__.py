@@ -1,6 +1,7 @@
 """What the guest may reach through its worker. So far that is its model and nothing else (``model_route``)."""
 
 from worker.gateway.budget import check_budget
+from worker.gateway.dialects import speaking
 from worker.gateway.limits import GatewayLimits
 from worker.gateway.model_route import ModelGateway
 from worker.gateway.prices import Price, price_of
@@ -18,4 +19,5 @@ __all__ = [
     "check_budget",
     "price_of",
     "select_provider",
+    "speaking",
 ]

@@ -17,14 +17,15 @@ from tatin_jobs.settings import ModelProvider, Settings
 from tatin_jobs.states import Reason
 
 PRESETS: Mapping[str, ModelProvider] = {
-    "ollama": ModelProvider(base_url="http://127.0.0.1:11434"),
-    "lmstudio": ModelProvider(base_url="http://127.0.0.1:1234"),
-    "vllm": ModelProvider(base_url="http://127.0.0.1:8000"),
+    "ollama": ModelProvider(base_url="http://127.0.0.1:11434", api="both"),
+    "lmstudio": ModelProvider(base_url="http://127.0.0.1:1234", api="both"),
+    "vllm": ModelProvider(base_url="http://127.0.0.1:8000", api="both"),
     "mlx": ModelProvider(base_url="http://127.0.0.1:8080"),
     "openai": ModelProvider(base_url="https://api.openai.com", key_env="OPENAI_API_KEY"),
     "anthropic": ModelProvider(base_url="https://api.anthropic.com", api="anthropic", key_env="ANTHROPIC_API_KEY"),
 }
-"""Used for a name that the settings do not define themselves."""
+"""Used for a name that the settings do not define themselves. Ollama (since 0.14), LM Studio and vLLM (since 0.11.1)
+have Anthropic's ``/v1/messages`` as well."""
 
 
 def select_provider(settings: Settings, model: Model) -> tuple[str, ModelProvider]:

@@ -77,7 +77,7 @@ def test_switches_of_the_job_go_before_ours() -> None:
 def test_job_without_a_model_is_refused() -> None:
     with pytest.raises(AttemptError, match="needs a model") as refused:
         OpenCodeAdapter().plan(task(None))
-    assert refused.value.reason is Reason.PROVIDER
+    assert refused.value.reason is Reason.REFUSED
 
 
 def read(recording: str, exit_status: int) -> tuple[list[AgentEvent], Verdict]:
