@@ -36,7 +36,7 @@ def checks(settings: Settings) -> list[Finding]:
     return [
         _python(sys.version_info[:2]),
         *_sandbox(settings, home),
-        *_agent_tools(home),
+        *_agent_tools(settings, home),
         _git(),
         _home(home),
         _disk(settings),
@@ -70,10 +70,10 @@ def _sandbox(settings: Settings, home: Home) -> list[Finding]:
     return wrong
 
 
-def _agent_tools(home: Home) -> Iterator[Finding]:
+def _agent_tools(settings: Settings, home: Home) -> Iterator[Finding]:
     for name in sorted({package for adapter in ADAPTERS.values() for package in adapter.tool_packages}):
         try:
-            tool = find_tool(home, name)
+            tool = find_tool(home, name, settings.agent(name).version)
         except PartMissing as error:
             yield Finding(f"agent tool {name}", False, error.seen or error.what, install_command(name))
         else:

@@ -183,7 +183,7 @@ class JobFile(_Section):
     )
     model: Annotated[ModelFile, _ShortForm(SHORT_FORMS["model"])] | None = Field(
         None,
-        description="The model: its name, or a mapping. `tool: opencode` needs one.",
+        description="The model: its name, or a mapping. Every tool but `command` needs one.",
         examples=["qwen3-coder", {"name": "qwen3-coder", "provider": "ollama"}],
     )
     prompt: f.Prompt | None = Field(

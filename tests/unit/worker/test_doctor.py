@@ -13,6 +13,7 @@ import pytest
 from tatin_jobs.home import Home
 from tatin_jobs.settings import ModelProvider, Settings
 from worker import doctor
+from worker.agents import ADAPTERS
 from worker.sandboxes.base import Finding
 
 FINE = Finding("part", True, "there")
@@ -46,9 +47,11 @@ def found(tmp_path: Path, name: str, **more: Any) -> Finding:
     return one
 
 
-def test_a_host_without_anything_configured_lacks_only_the_agent_tool(tmp_path: Path) -> None:
+def test_a_host_without_anything_configured_lacks_only_the_agent_tools(tmp_path: Path) -> None:
     findings = doctor.checks(settings(tmp_path))
-    assert {finding.name for finding in findings if not finding.ok} == {"agent tool opencode"}
+    assert {finding.name for finding in findings if not finding.ok} == {
+        f"agent tool {name}" for adapter in ADAPTERS.values() for name in adapter.tool_packages
+    }
     assert not (tmp_path / "home").exists()
 
 
