@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from tatin_jobs.home import Home
-from tatin_jobs.models import AttemptSummary, Frozen, Model, VerifyIn
+from tatin_jobs.models import AttemptSummary, Frozen, Model, NetworkMode, VerifyIn
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 
 RESULT_VERSION = 1
@@ -42,6 +42,8 @@ class SandboxFacts(Frozen):
     name: str
     separate_kernel: bool
     egress_control: bool
+    egress_warning: str = ""
+    """A clause for people: what the network rules of the job did not hold for; empty where they held."""
     sudo: bool
     cpus: int
     memory_mib: int
@@ -130,6 +132,38 @@ class Usage(Frozen):
     tool: ToolUsage = ToolUsage()
 
 
+class ReachedFacts(Frozen):
+    """One host and port that the guest spoke to. Bytes are the payload's; ``failed`` of the connections had no answer.
+    ``model``: it is the job's model server, reached by the model route and not by the egress gateway."""
+
+    where: str
+    connections: int
+    failed: int = 0
+    sent_bytes: int
+    received_bytes: int
+    model: bool = False
+
+
+class DeniedFacts(Frozen):
+    """What the guest asked for and did not get: where, why (``not allowed``, ``no network``, ``private address``,
+    ``bad request``, ``limit``), and how often."""
+
+    where: str
+    why: str
+    times: int
+
+
+class NetworkFacts(Frozen):
+    """What the guest could reach and did. ``lists``: what each ready-made list of the job stood for in this sandbox.
+    That nothing else was reached holds where the sandbox has ``egress_control``."""
+
+    mode: NetworkMode
+    allow: tuple[str, ...] = ()
+    lists: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    reached: tuple[ReachedFacts, ...] = ()
+    denied: tuple[DeniedFacts, ...] = ()
+
+
 class PatchFacts(Frozen):
     """``changes.patch``: the difference between the cloned commit and what the agent left."""
 
@@ -179,6 +213,7 @@ class Result(Frozen):
     setup: CommandFacts | None = None
     verify: VerifyFacts | None = None
     usage: Usage = Usage()
+    network: NetworkFacts | None = None
     patch: PatchFacts | None = None
     patch_missing: str | None = None
     """Why there is no patch, when there is none though the agent ran."""
@@ -211,6 +246,7 @@ class Result(Frozen):
             model_seconds=self.usage.model_seconds,
             turns=self.usage.turns,
             cost_usd=self.usage.cost_usd,
+            blocked=len(self.network.denied) if self.network else None,
             final_text=self.agent.final_text[:500] if self.agent.final_text else None,
             folder=str(folder),
         )

@@ -15,6 +15,7 @@ from tatin_jobs.results import (
     ArtifactFacts,
     CommandFacts,
     PatchFacts,
+    ReachedFacts,
     Result,
     SandboxFacts,
     StepTime,
@@ -28,6 +29,7 @@ from worker.ending import Ending
 from worker.events import EventLog
 from worker.gateway import RouteUsage
 from worker.gateway.tokens import KINDS
+from worker.guest_network import GuestNetwork
 from worker.journal import Going
 from worker.sandboxes.base import SandboxProvider, SandboxUsage
 
@@ -49,6 +51,9 @@ class Facts:
     collected: Collected | None = None
     sandbox: SandboxFacts | None = None
     route: RouteUsage | None = None
+    model_server: str | None = None
+    """Its host and port."""
+    network: GuestNetwork | None = None
 
     def going(
         self, started: float, base_tar: Path | None, transcript_paths: Sequence[str], route_token: str | None
@@ -82,6 +87,7 @@ class Facts:
             name=name,
             separate_kernel=promises.separate_kernel,
             egress_control=promises.egress_control,
+            egress_warning=promises.egress_warning,
             sudo=promises.sudo,
             cpus=need.cpus,
             memory_mib=need.memory_mib,
@@ -125,6 +131,7 @@ class Facts:
             setup=self.setup,
             verify=self.verify,
             usage=_usage(events, self.route),
+            network=self.network.facts(self._model_server()) if self.network else None,
             patch=self._patch(),
             patch_missing=self.snapshot.patch_missing if self.snapshot else None,
             artifacts=tuple(
@@ -133,6 +140,17 @@ class Facts:
             ),
             refused=(*(self.snapshot.left_out if self.snapshot else ()), *(collected.refused if collected else ())),
             incomplete=collected.incomplete if collected else None,
+        )
+
+    def _model_server(self) -> ReachedFacts | None:
+        if self.route is None or self.model_server is None:
+            return None
+        return ReachedFacts(
+            where=self.model_server,
+            connections=self.route.calls,
+            sent_bytes=self.route.request_bytes,
+            received_bytes=self.route.response_bytes,
+            model=True,
         )
 
     def _patch(self) -> PatchFacts | None:

@@ -45,6 +45,8 @@ from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, follow_run, run_followed
 from worker.gateway import ModelGateway, check_budget, price_of, select_provider, speaking
+from worker.gateway.providers import host_and_port
+from worker.guest_network import GuestNetwork
 from worker.holds import seen_at, watch_probe
 from worker.journal import Entry
 from worker.live_log import LiveLog
@@ -98,6 +100,8 @@ class Attempt:
         self._events = EventLog(self._folder / EVENTS_FILE)
         self._outbox = Outbox(context.store, lease)
         self._facts = Facts(lease, AgentFacts(tool=self._spec.tool, model=self._spec.model))
+        self._network = GuestNetwork(context.settings.gateway, self._spec, self._tell)
+        self._facts.network = self._network
         self._stack = AsyncExitStack()
         self._sandbox: Sandbox | None = None
         self._gateway: ModelGateway | None = None
@@ -212,6 +216,12 @@ class Attempt:
         )
         files[PROMPT_PATH] = self._plan.stdin_prefix + files[PROMPT_PATH]
         await push_files(sandbox, {**files, **self._plan.files})
+        await self._connect(sandbox)
+
+    async def _connect(self, sandbox: Sandbox) -> None:
+        """The guest's way to what its job allows."""
+        await self._stack.enter_async_context(self._network)
+        await self._network.attach(sandbox)
 
     async def _open_route(self, sandbox: Sandbox) -> ModelRoute | None:
         """The guest's way to its model, with a token that is worth nothing elsewhere and dies with the attempt."""
@@ -228,6 +238,7 @@ class Attempt:
         if self._lease.probe:
             probe = asyncio.create_task(watch_probe(self._context.store, self._lease, self._gateway.usage))
             self._stack.callback(probe.cancel)
+        self._facts.model_server = host_and_port(provider)
         await sandbox.serve(MODEL_PORT, self._gateway.protocol)
         return ModelRoute(
             base_url=f"http://127.0.0.1:{MODEL_PORT}",
@@ -251,11 +262,13 @@ class Attempt:
         await clone_into(sandbox, prepared)
 
     async def _set_up(self, sandbox: Sandbox, line: str) -> None:
+        await self._network.enter("setup")
         followed, self._facts.setup = await self._run_line(sandbox, "setup", line, SETUP_TIMEOUT_SECONDS)
         if followed.exit_status != 0:
             raise AttemptError(f"The setup command {how_it_ended(followed)}.", reason=Reason.SETUP)
 
     async def _run_agent(self, sandbox: Sandbox) -> Verdict:
+        await self._network.enter("agent")
         reader = self._agent_adapter.reader()
         stderr_tail = bytearray()
         gateway = self._gateway
@@ -380,6 +393,7 @@ class Attempt:
         async with self._step(Step.VERIFYING):
             await make_reward_folder(sandbox)
             env = {REWARD_VARIABLE: REWARD_DIR}
+            await self._network.enter("verify")
             followed, facts = await self._run_line(sandbox, "verify", verify.run, verify.timeout_seconds, env=env)
             reward = await read_reward(sandbox, self._folder / "verify")
         verified = verified_by(followed, reward)
@@ -405,6 +419,7 @@ class Attempt:
         self._name = verify_name(self._name)
         async with self._step(Step.CREATING):
             sandbox = await self._create()
+            await self._connect(sandbox)
         async with self._step(Step.CLONING):
             await self._clone(sandbox)
         return sandbox
@@ -422,6 +437,7 @@ class Attempt:
         if self._spec.setup:
             async with self._step(Step.SETUP):
                 line, limit = self._spec.setup, SETUP_TIMEOUT_SECONDS
+                await self._network.enter("setup")
                 followed, _ = await self._run_line(sandbox, "setup", line, limit, output="verify/setup.log")
             if followed.exit_status != 0:
                 return f"On a clean clone with the patch, the setup command {how_it_ended(followed)}."
@@ -443,6 +459,7 @@ class Attempt:
             ending = failed_by(SandboxError(text))
         if self._gateway:
             await self._gateway.close()
+        await self._network.close()
         try:  # nothing is accepted that is not on the disk (I7)
             write_result(self._folder, self._result(ending, ending.planned_state, accepted=True))
         except OSError as error:
@@ -543,6 +560,11 @@ class Attempt:
         )
         return followed, facts
 
+    def _tell(self, line: str) -> None:
+        """A line of ours in the live log and among the events."""
+        self._outbox.post(("tatin", f"{line}\n".encode()))
+        self._events.ours("network", text=line)
+
     async def _watch_death(self, sandbox: Sandbox) -> None:
         self._control.interrupt(Stop.DIED, await sandbox.wait_dead())
 
@@ -583,7 +605,7 @@ class Attempt:
 
     def _guest_env(self, more: Mapping[str, str]) -> dict[str, str]:
         ours = {"TATIN_JOB_ID": self._lease.job.id, "TATIN_ATTEMPT": str(self._lease.attempt)}
-        return {**self._spec.env, **more, **ours}
+        return {**self._network.environment(), **self._spec.env, **more, **ours}
 
     @property
     def _cwd(self) -> str:

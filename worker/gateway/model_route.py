@@ -23,6 +23,7 @@ from worker.gateway import rules
 from worker.gateway.answers import Answers, GuestGone, own_answer
 from worker.gateway.limits import DEFAULT_LIMITS, GatewayLimits
 from worker.gateway.prices import Price
+from worker.gateway.refuse import Refuse
 from worker.gateway.upstream import Upstream
 from worker.gateway.usage import CallFailed, RouteUsage
 
@@ -101,7 +102,7 @@ class ModelGateway:
     def protocol(self) -> asyncio.BaseProtocol:
         """A protocol for one new connection of the guest."""
         if self._server is None or len(self._server.connections) >= self._limits.connections:
-            return _Refuse()
+            return Refuse()
         return self._server()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -177,13 +178,6 @@ class ModelGateway:
             raise
         finally:
             self.usage.ended()
-
-
-class _Refuse(asyncio.Protocol):
-    """Closes a connection as soon as it is there."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _silent_logger() -> logging.Logger:

@@ -95,6 +95,12 @@ def same_server(one: str, other: str) -> bool:
     return _same(one) == _same(other)
 
 
+def host_and_port(provider: ModelProvider) -> str:
+    """Where a provider is, as a result tells it. Raises AttemptError as ``api_root``."""
+    root = api_root(provider)
+    return f"{f'[{root.host}]' if ':' in (root.host or '') else root.host}:{root.port}"
+
+
 def _same(address: str) -> object:
     """Two addresses are the same server when this is equal; an unreadable one equals nothing."""
     try:

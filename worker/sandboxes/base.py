@@ -37,6 +37,16 @@ class Capabilities:
     """A sandbox outlives its worker's death and can be adopted by the next."""
     snapshot: bool
     sudo: bool
+    egress_gap: str = ""
+    """What a guest reaches beside what ``serve`` gives it, as a clause for people ("every port of this host"); empty
+    where there is ``egress_control`` without a gap."""
+
+    @property
+    def egress_warning(self) -> str:
+        """A clause that says what the network rules of a job do not hold for here; empty where they hold."""
+        if self.egress_control and not self.egress_gap:
+            return ""
+        return f"its guests also reach {self.egress_gap or 'every network that their host reaches'}"
 
 
 @dataclass(frozen=True)

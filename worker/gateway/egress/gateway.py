@@ -1,0 +1,95 @@
+"""The egress gateway of one attempt: an HTTP proxy on the host, which is all that its guest reaches of any network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from tatin_jobs.netrules import IPNetwork
+from worker.gateway.egress.connection import serve_guest
+from worker.gateway.egress.denial import Denial
+from worker.gateway.egress.evidence import Evidence
+from worker.gateway.egress.limits import DEFAULT_LIMITS, EgressLimits
+from worker.gateway.egress.policy import NOTHING, Policy
+from worker.gateway.refuse import Refuse
+
+READ_LIMIT = 64 * 2**10
+
+log = logging.getLogger(__name__)
+
+
+class EgressGateway:
+    """Lets through what ``policy`` says at the time; open while its context is, or until ``close``.
+
+    ``protocol`` is what ``Sandbox.serve`` calls for each connection, as ``loop.create_server`` would. ``trusted``:
+    networks that are reached although they are not public. ``on_denied`` is called at the first denial of each place
+    and reason. ``evidence`` is kept up to date while it runs and stays readable afterwards.
+    """
+
+    def __init__(
+        self,
+        trusted: Sequence[IPNetwork] = (),
+        on_denied: Callable[[Denial], None] = lambda denial: None,
+        *,
+        limits: EgressLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.trusted = tuple(trusted)
+        self.limits = limits
+        self.policy: Policy = NOTHING
+        self.evidence = Evidence(limits, on_denied)
+        self._open = False
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cut every connection and take no more. Safe to call twice."""
+        self._open = False
+        await self._cut()
+
+    async def enter(self, policy: Policy) -> None:
+        """From now on this policy; what another one let through is cut."""
+        if policy != self.policy:
+            self.policy = policy
+            await self._cut()
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        """A protocol for one new connection of the guest."""
+        if not self._open or len(self._connections) >= self.limits.connections:
+            return Refuse()
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(READ_LIMIT), self._serve)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # the stream's own
+        if not self._open or len(self._connections) >= self.limits.connections:
+            writer.transport.abort()
+            return
+        self._connections[task] = writer
+        try:
+            await serve_guest(self, reader, writer)
+            writer.close()
+        except (OSError, TimeoutError):
+            writer.transport.abort()  # the guest, or what it spoke to, is gone or silent
+        except Exception:
+            log.exception("action=egress failed: a fault in the gateway")
+            writer.transport.abort()
+        finally:
+            del self._connections[task]
+
+    async def _cut(self) -> None:
+        tasks = dict(self._connections)
+        for task, writer in tasks.items():
+            task.cancel()
+            writer.transport.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)

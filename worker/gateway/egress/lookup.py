@@ -1,0 +1,84 @@
+"""From a target to addresses that may be connected to. The gateway looks names up itself, and connects to what it
+looked at (A27, A77): a name server that says something else the next time is not asked a next time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import psutil
+
+from tatin_jobs.netrules import IPNetwork
+from worker.addresses import is_in, is_public, reached
+from worker.gateway.egress.target import Target
+
+_IP = (socket.AF_INET, socket.AF_INET6)
+
+
+class NotPublic(Exception):
+    """The host is at an address that guests may not reach; ``address`` is one of them."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
+class NotReached(Exception):
+    """The host is not known, or does not answer; the message is the system's own."""
+
+
+async def addresses(target: Target, trusted: Sequence[IPNetwork], seconds: float) -> list[str]:
+    """The addresses of a target that a guest may reach, in the order in which to try them.
+
+    Raises:
+        NotPublic: it has only others. NotReached: it has none.
+    """
+    if isinstance(target.host, str):
+        found = await _look_up(target.host, target.port, seconds)
+    else:
+        found = [str(target.host)]
+    own = _own_addresses()
+    allowed = [text for text in found if _may_reach(text, trusted, own)]
+    if not allowed:
+        raise NotPublic(found[0])
+    return allowed
+
+
+async def connect(found: Sequence[str], port: int, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first of these addresses that answers.
+
+    Raises:
+        NotReached: none does.
+    """
+    why = "no address"
+    for text in found:
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.open_connection(text, port)
+        except TimeoutError:
+            why = "no answer in time"
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+    raise NotReached(why)
+
+
+async def _look_up(name: str, port: int, seconds: float) -> list[str]:
+    try:
+        async with asyncio.timeout(seconds):
+            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise NotReached("its name could not be looked up in time") from None
+    except (OSError, UnicodeError) as error:
+        raise NotReached(getattr(error, "strerror", None) or "no such name") from error
+    return list(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))
+
+
+def _may_reach(text: str, trusted: Sequence[IPNetwork], own: frozenset[str]) -> bool:
+    return is_in(text, trusted) or (is_public(text) and str(reached(text)) not in own)
+
+
+def _own_addresses() -> frozenset[str]:
+    """This host's, public ones too: its services are not for guests (A50)."""
+    found = [item.address for items in psutil.net_if_addrs().values() for item in items if item.family in _IP]
+    return frozenset(text.partition("%")[0] for text in found)
