@@ -68,6 +68,7 @@ class Facts:
             base_tar=str(base_tar) if base_tar else None,
             transcript_paths=tuple(transcript_paths),
             route_token=route_token,
+            allow_lists=self.network.lists() if self.network else {},
             snapshot=self.snapshot,
         )
 

@@ -8,7 +8,7 @@ this is all that a provider needs to give, and nothing here knows which provider
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Self
@@ -20,7 +20,7 @@ from tatin_jobs.results import DeniedFacts, NetworkFacts, ReachedFacts
 from tatin_jobs.settings import GatewaySettings
 from tatin_jobs.states import Reason
 from worker.agents.base import NO_PROXY
-from worker.gateway.egress import NOTHING, Denial, EgressGateway, make_policy
+from worker.gateway.egress import NOTHING, Denial, EgressGateway, make_policy, parse_target
 from worker.guest_trust import TRUST_VARIABLES, put_trust
 from worker.sandboxes.base import Sandbox
 from worker.toollists import ToolList, ask
@@ -69,14 +69,21 @@ class GuestNetwork:
             AttemptError: reason worker, the settings' certificate cannot be used. SandboxError.
         """
         await self._gateway.enter(NOTHING)
-        wanted = any(policy.mode != "none" for policy in self._spec.network.policies())
-        if wanted or sandbox.capabilities.egress_control:
-            await sandbox.serve(PROXY_PORT, self._gateway.protocol)
-            self._served = True
+        await self._serve(sandbox)
         if self._settings.ca_certificate:
             await put_trust(sandbox, await self._certificate())
         if tools := self._unknown_tools():
             await self._learn(sandbox, tools)
+
+    async def resume(self, sandbox: Sandbox, lists: Mapping[str, Sequence[str]]) -> None:
+        """Give a sandbox that outlived its worker its network again. ``lists``: those of before, since what a tool
+        says now the repository may have had it say. What was reached and denied before is not known here."""
+        self._lists = {tool: ToolList(tuple(map(parse_target, found))) for tool, found in lists.items()}
+        await self._serve(sandbox)
+
+    def lists(self) -> dict[str, tuple[str, ...]]:
+        """What each ready-made list of the job stands for, as ``host:port``."""
+        return {tool: tuple(str(target) for target in found.targets) for tool, found in self._lists.items()}
 
     async def enter(self, phase: Phase) -> None:
         """From now on the policy of this phase counts; what an earlier one let through is cut."""
@@ -113,10 +120,16 @@ class GuestNetwork:
         return NetworkFacts(
             mode=self._spec.network.mode,
             allow=self._spec.network.allow,
-            lists={tool: tuple(str(target) for target in found.targets) for tool, found in self._lists.items()},
+            lists=self.lists(),
             reached=(*([model_server] if model_server else []), *reached),
             denied=tuple(DeniedFacts(where=where, why=why, times=n) for (where, why), n in evidence.denied.items()),
         )
+
+    async def _serve(self, sandbox: Sandbox) -> None:
+        wanted = any(policy.mode != "none" for policy in self._spec.network.policies())
+        if wanted or sandbox.capabilities.egress_control:
+            await sandbox.serve(PROXY_PORT, self._gateway.protocol)
+            self._served = True
 
     def _unknown_tools(self) -> list[str]:
         named = {rule for policy in self._spec.network.policies() for rule in policy.allow if rule in TOOLS}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tatin_jobs.models import Frozen, Need
 from tatin_jobs.results import AgentFacts, CommandFacts, StepTime, sync_folder
@@ -29,6 +29,8 @@ class Going(Frozen):
     base_tar: str | None
     transcript_paths: tuple[str, ...]
     route_token: str | None
+    allow_lists: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What each ready-made list of the job stands for: asked before the repository was there, and not again."""
     snapshot: Snapshot | None = None
     """Of the agent's work, once that is over: verify may have changed more since."""
 

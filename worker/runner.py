@@ -179,6 +179,8 @@ class Attempt:
         self._events.begin_again()
         self._watch(adopted.sandbox)
         await self._open_route(adopted.sandbox)
+        await self._stack.enter_async_context(self._network)
+        await self._network.resume(adopted.sandbox, going.allow_lists)
         return adopted.sandbox
 
     async def _create(self) -> Sandbox:

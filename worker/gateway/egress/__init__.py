@@ -5,7 +5,7 @@ from worker.gateway.egress.evidence import Destination, Evidence
 from worker.gateway.egress.gateway import EgressGateway
 from worker.gateway.egress.limits import EgressLimits
 from worker.gateway.egress.policy import NOTHING, Policy, make_policy
-from worker.gateway.egress.target import Target
+from worker.gateway.egress.target import Target, parse_target
 
 __all__ = [
     "NOTHING",
@@ -17,4 +17,5 @@ __all__ = [
     "Policy",
     "Target",
     "make_policy",
+    "parse_target",
 ]

@@ -33,16 +33,25 @@ class Target:
         return written(self.host, self.port)
 
 
+def parse_target(text: str) -> Target:
+    """The target that ``str(target)`` wrote.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    target = _authority(text, default_port=None)
+    if target is None:
+        raise BadRequest(f"'{text[:300]}' is no host:port.")
+    return target
+
+
 def tunnel_target(text: bytes) -> Target:
     """The target of CONNECT: ``host:port`` and nothing else.
 
     Raises:
         BadRequest: it is not.
     """
-    target = _authority(_ascii(text), default_port=None)
-    if target is None:
-        raise BadRequest("CONNECT wants host:port.")
-    return target
+    return parse_target(_ascii(text))
 
 
 def plain_target(text: bytes, headers: Headers) -> Target:
