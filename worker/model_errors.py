@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tatin_jobs.states import Reason
 
 
@@ -14,3 +16,12 @@ def status_reason(status: int) -> Reason:
     if status in (400, 413, 422):
         return Reason.AGENT  # what it asked for is wrong (a context that is too long); asking again changes nothing
     return Reason.PROVIDER
+
+
+_STATUS = re.compile(r"(?<![\d.])(?:HTTP |status(?: code)?[ :=]*)?([45]\d\d)(?![\d.])", re.IGNORECASE)
+
+
+def status_in_text(text: str) -> int | None:
+    """The HTTP status over 399 that an error's text begins with or names; None when it names none."""
+    found = _STATUS.match(text) or _STATUS.search(text[:200])
+    return int(found[1]) if found else None

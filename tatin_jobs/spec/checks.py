@@ -18,7 +18,7 @@ from tatin_jobs.spec.unsupported import NOT_YET, VALUES
 from tatin_jobs.states import Reason
 from tatin_jobs.units import MIB, format_size, parse_duration, parse_size
 
-TOOLS = ("claude", "opencode", "command")
+TOOLS = ("claude", "opencode", "pi", "command")
 MAX_PROMPT_BYTES = 4 * 2**20
 MAX_LINE_BYTES = 64 * 2**10
 """A shell line travels as one argument (131,071 bytes at most) and in the job's record."""

@@ -26,6 +26,7 @@ SAMPLES: dict[str, bytes] = {
     "claude": (RECORDINGS / "claude" / "well-done.jsonl").read_bytes(),
     "command": b"did it\n",
     "opencode": (RECORDINGS / "opencode" / "well-done.jsonl").read_bytes(),
+    "pi": (RECORDINGS / "pi" / "well-done.jsonl").read_bytes(),
 }
 PROMPT = 'Task: \'"$(x)" -- -v @file\n/help\n' + "é" * 70_000
 TOKEN = "token-of-the-attempt"
@@ -149,9 +150,15 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=8,
 )
-_NAMES = ["type", "part", "error", "data", "text", "tool", "callID", "state", "status", "input", "output", "name",
-          "tokens", "cache", "read", "cost", "reason", "message", "statusCode"]  # fmt: skip
-_TYPES = st.sampled_from(["step_start", "step_finish", "text", "reasoning", "tool_use", "error", "message", "result"])
+_NAMES = (
+    "type subtype result is_error errors content usage id stopReason toolName args role model num_turns message data"
+    " part permission_denials error text tool callID state status input output name tokens cache read cost reason statusCode"
+).split()
+_TYPES = st.sampled_from(
+    ["step_start", "step_finish", "text", "reasoning", "tool_use", "error", "message", "result", "assistant", "user",
+     "system", "message_end", "turn_end", "tool_execution_start", "tool_execution_end", "auto_retry_start",
+     "agent_settled"]
+)  # fmt: skip
 _EVENTS = st.builds(
     lambda kind, fields: json.dumps({**fields, "type": kind}).encode() + b"\n",
     _TYPES,

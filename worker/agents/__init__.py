@@ -9,9 +9,10 @@ from worker.agents.base import AgentAdapter
 from worker.agents.claude import ClaudeAdapter
 from worker.agents.command import CommandAdapter
 from worker.agents.opencode import OpenCodeAdapter
+from worker.agents.pi import PiAdapter
 
 ADAPTERS: Mapping[str, type[AgentAdapter]] = {
-    adapter.name: adapter for adapter in (ClaudeAdapter, CommandAdapter, OpenCodeAdapter)
+    adapter.name: adapter for adapter in (ClaudeAdapter, CommandAdapter, OpenCodeAdapter, PiAdapter)
 }
 
 

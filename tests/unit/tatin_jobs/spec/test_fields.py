@@ -230,7 +230,7 @@ def test_fields_that_exclude_one_another_are_named(jobs: JobFolder, text: str, f
     assert jobs.complaint(text).field == field
 
 
-@pytest.mark.parametrize("tool", ["pi", "crush", "my.module:Agent"])
+@pytest.mark.parametrize("tool", ["crush", "my.module:Agent"])
 def test_a_tool_of_the_design_that_is_not_built_is_refused_by_name(jobs: JobFolder, tool: str) -> None:
     found = jobs.complaint(OPENCODE.replace("opencode", tool))
     assert found.message == f"'{tool}' is not supported yet."
