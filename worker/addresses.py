@@ -10,6 +10,7 @@ from tatin_jobs.netrules import IPAddress, IPNetwork
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NOT_PUBLIC = (
     ipaddress.ip_network("64:ff9b:1::/48"),  # NAT64 of a site's own; Python before 3.13 takes it for global
+    ipaddress.ip_network("192.0.0.0/24"),  # of protocols, and a cloud's metadata; older Pythons know parts of it
     ipaddress.ip_network("168.63.129.16/32"),  # a large cloud's metadata, global by its number only
 )
 

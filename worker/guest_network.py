@@ -94,15 +94,20 @@ class GuestNetwork:
         await self._gateway.enter(make_policy(own[phase] or network, targets, field))
 
     def environment(self) -> dict[str, str]:
-        """Variables for every command of the job; those that the job sets itself are not among them."""
+        """Variables for every command of the job. Those that the job sets itself are not among them, but for NO_PROXY:
+        the model route must not go through the gateway, which would refuse it."""
         made: dict[str, str] = {}
         if self._served:
             proxy = f"http://127.0.0.1:{PROXY_PORT}"
             made |= {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-            made |= {**NO_PROXY, "NODE_USE_ENV_PROXY": "1"}
+            made["NODE_USE_ENV_PROXY"] = "1"
         if self._settings.ca_certificate:
             made |= TRUST_VARIABLES
-        return {name: value for name, value in made.items() if name not in self._spec.env}
+        made = {name: value for name, value in made.items() if name not in self._spec.env}
+        if self._served:
+            own = self._spec.env
+            made |= {name: f"{own[name]},{value}" if name in own else value for name, value in NO_PROXY.items()}
+        return made
 
     def facts(self, model_server: ReachedFacts | None) -> NetworkFacts:
         """All that is known so far, for the result."""

@@ -607,7 +607,7 @@ class Attempt:
 
     def _guest_env(self, more: Mapping[str, str]) -> dict[str, str]:
         ours = {"TATIN_JOB_ID": self._lease.job.id, "TATIN_ATTEMPT": str(self._lease.attempt)}
-        return {**self._network.environment(), **self._spec.env, **more, **ours}
+        return {**self._spec.env, **self._network.environment(), **more, **ours}
 
     @property
     def _cwd(self) -> str:

@@ -67,15 +67,17 @@ class EgressGateway:
         """A protocol for one new connection of the guest."""
         if not self._open or len(self._connections) >= self.limits.connections:
             return Refuse()
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(READ_LIMIT), self._serve)
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(READ_LIMIT), self._begin)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # the stream's own
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open or len(self._connections) >= self.limits.connections:
             writer.transport.abort()
             return
+        task = asyncio.create_task(self._serve(reader, writer))
         self._connections[task] = writer
+        task.add_done_callback(self._connections.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve_guest(self, reader, writer)
             writer.close()
@@ -84,8 +86,6 @@ class EgressGateway:
         except Exception:
             log.exception("action=egress failed: a fault in the gateway")
             writer.transport.abort()
-        finally:
-            del self._connections[task]
 
     async def _cut(self) -> None:
         tasks = dict(self._connections)

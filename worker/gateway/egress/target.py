@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from tatin_jobs.netrules import Host, parse_host, parse_port, written
 
@@ -81,7 +82,7 @@ def _authority(text: str, *, default_port: int | None) -> Target | None:
         return None
     host = parse_host(match["v6"] or match["host"])
     port = parse_port(match["port"]) if match["port"] else default_port
-    if host is None or port is None or (match["v6"] and isinstance(host, str)):
+    if host is None or port is None or (match["v6"] and not isinstance(host, IPv6Address)):
         return None
     return Target(host, port)
 
