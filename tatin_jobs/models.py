@@ -144,6 +144,8 @@ class JobSpec(Frozen):
     model: Model | None = None
     prompt: str | None = None
     prompt_blob: str | None = None
+    prompt_name: str | None = None
+    """The name of the file that it came from."""
     command: str | tuple[str, ...] | None = None
     args: tuple[str, ...] = ()
     inputs: tuple[InputFile, ...] = ()

@@ -68,6 +68,7 @@ class Keeper:
             model=Model(**job.model.model_dump()) if job.model else None,
             prompt=prompt,
             prompt_blob=prompt_blob,
+            prompt_name=job.prompt_file.path.name if job.prompt_file else None,
             command=job.command,
             args=job.args,
             inputs=self._keep_inputs(job),

@@ -152,7 +152,8 @@ _JSON = st.recursive(
 )
 _NAMES = (
     "type subtype result is_error errors content usage id stopReason toolName args role model num_turns message data"
-    " part permission_denials error text tool callID state status input output name tokens cache read cost reason statusCode"
+    " part permission_denials error text tool callID state status input output name tokens cache read cost reason"
+    " statusCode"
 ).split()
 _TYPES = st.sampled_from(
     ["step_start", "step_finish", "text", "reasoning", "tool_use", "error", "message", "result", "assistant", "user",

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from tests.support.chromium import find_chromium
+
 
 @cache
 def _bwrap() -> str | None:
@@ -58,6 +60,10 @@ def tools_home() -> Path:
     return Path(text) if text else Path.home() / ".tatin"
 
 
+def _chromium() -> str | None:
+    return None if find_chromium() else "chromium is not installed (sudo apt-get install chromium)"
+
+
 def _shellcheck() -> str | None:
     return None if shutil.which("shellcheck") else "shellcheck is not installed (sudo apt-get install shellcheck)"
 
@@ -86,6 +92,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "claude": _tool("claude"),
     "opencode": _tool("opencode"),
     "pi": _tool("pi"),
+    "chromium": _chromium,
     "shellcheck": _shellcheck,
     "sshd": _sshd,
     "root": _root,
