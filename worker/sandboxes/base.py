@@ -200,6 +200,15 @@ class Sandbox(ABC):
         """Run Python source in the guest's interpreter (3.9 or newer, standard library only), built on ``exec``."""
         return self.exec(["python3", "-I", "-S", "-B", "-c", source, *args], cwd=cwd)
 
+    async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
+        """Write these files (absolute path -> bytes), where this kind of sandbox has a shorter way for few than a tar
+        over ``exec``; False: it has not, and nothing was written. For ``transfer.push_files``.
+
+        Raises:
+            SandboxError: the guest could not take them.
+        """
+        return False
+
     @abstractmethod
     async def start(self, spec: StartSpec) -> Run:
         """Start the agent step, detached."""

@@ -20,22 +20,29 @@ FRAME = struct.Struct(">cQI")
 
 async def start_run(launcher: Launcher, spec: StartSpec, env: Mapping[str, str], run_path: str = GUEST_RUN) -> Run:
     """Start ``spec`` under the launcher; ``env`` is the whole environment of the program."""
-    folder = f"{run_path}/{spec.label}"
-    body = repr(
-        {
-            "argv": list(spec.argv),
-            "env": dict(env),
-            "cwd": spec.cwd,
-            "stdin": spec.stdin_path,
-            "timeout": spec.timeout_seconds,
-            "grace": spec.grace_seconds,
-            "limit": spec.output_limit_bytes,
-        }
-    )
-    answer = await _call(launcher, ["start", folder, body])
+    folder = run_folder(spec.label, run_path)
+    answer = await _call(launcher, ["start", folder, repr(launcher_spec(spec, env))])
     if answer.strip() != b"started":
         raise SandboxError(f"The launcher in the guest did not start '{spec.label}'.", seen=repr(answer[:200]))
     return LaunchedRun(launcher, folder)
+
+
+def run_folder(label: str, run_path: str = GUEST_RUN) -> str:
+    """Where the launcher keeps the files of a run."""
+    return f"{run_path}/{label}"
+
+
+def launcher_spec(spec: StartSpec, env: Mapping[str, str]) -> dict[str, object]:
+    """What the launcher is told to start; ``env`` is the whole environment of the program."""
+    return {
+        "argv": list(spec.argv),
+        "env": dict(env),
+        "cwd": spec.cwd,
+        "stdin": spec.stdin_path,
+        "timeout": spec.timeout_seconds,
+        "grace": spec.grace_seconds,
+        "limit": spec.output_limit_bytes,
+    }
 
 
 class LaunchedRun(Run):

@@ -26,7 +26,9 @@ def main(arguments):
     SPEC is a Python literal of the worker, which sends this source too."""
     command, folder = arguments[0], arguments[1]
     if command == "start":
-        return start(folder, eval(arguments[2], {"__builtins__": {}}))
+        start(folder, eval(arguments[2], {"__builtins__": {}}))
+        posix.write(1, b"started\n")
+        return 0
     if command == "follow":
         return follow(folder, [int(arguments[2]), int(arguments[3])])
     if command == "status":
@@ -35,14 +37,15 @@ def main(arguments):
     return stop(folder, float(arguments[2]))
 
 
-def start(folder, spec):
-    """Start the program in a session of its own, under a watcher that outlives this call. Says ``started``."""
+def start(folder, spec, in_watcher=lambda: None):
+    """Start the program in a session of its own, under a watcher that outlives this call and begins with
+    ``in_watcher``."""
     posix.mkdir(folder)
     for name in ("stdout", "stderr"):
         open(f"{folder}/{name}", "xb").close()
     if posix.fork():
-        posix.write(1, b"started\n")
-        return 0
+        return
+    in_watcher()
     posix.setsid()
     null = posix.open("/dev/null", posix.O_RDWR)
     for fd in (0, 1, 2):

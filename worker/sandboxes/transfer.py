@@ -23,7 +23,7 @@ async def push_files(sandbox: Sandbox, files: Mapping[str, bytes], mode: int = 0
     Raises:
         SandboxError: the guest could not take them (its disk is full, a path is in the way).
     """
-    if files:
+    if files and not await sandbox.put(files, mode):
         await push_tar(sandbox, [_pack(files, mode)], "/")
 
 

@@ -6,6 +6,8 @@ A request is a Python literal, which only the worker can send, with descriptors 
 
     {op: exec, id, argv, env, cwd} + 3 fds   ->  ID STATUS  when it has ended
     {op: python, id, source, args, env} + 3 fds -> the same; forks this interpreter instead of starting another
+    {op: start, id, folder, spec}            ->  ID STATUS  when the launcher has started it, or could not
+    {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
     {op: kill, id}                               its process group
     {op: kill_all, id}                       ->  ID 0 when nothing but this process is left
     {op: listen, id, port}                   ->  ID STATUS + 1 fd: a listening socket of the guest's loopback
@@ -108,6 +110,12 @@ def handle(control, running, request, fds, badness):
         posix.pwrite(badness, b"0", 0)
         for fd in fds:
             posix.close(fd)
+    elif op == "start":
+        posix.pwrite(badness, FIRST_TO_GO, 0)
+        answer(control, request["id"], outcome(launch, control, badness, request))
+        posix.pwrite(badness, b"0", 0)
+    elif op == "write":
+        answer(control, request["id"], outcome(write_files, request["files"], request["mode"]))
     elif op == "kill":
         for pid, number in running.items():
             if number == request["id"]:
@@ -121,6 +129,47 @@ def handle(control, running, request, fds, badness):
 
 def answer(control, number, status):
     control.send(b"%d %d" % (number, status))
+
+
+def outcome(do, *arguments):
+    """0, or the number of the error."""
+    try:
+        do(*arguments)
+    except OSError as error:
+        return error.errno or 1
+    return 0
+
+
+def launch(control, badness, request):
+    """The launcher's watcher is a fork of ours: it has nothing to import either."""
+
+    def forget():
+        control.close()
+        posix.close(badness)
+
+    launcher.start(request["folder"], request["spec"], forget)
+
+
+def write_files(files, mode):
+    """Folders are made, what is in the place of a file is replaced: never followed, never waited for."""
+    for path, data in files.items():
+        for at in range(1, len(path)):
+            if path[at] == "/":
+                try:
+                    posix.mkdir(path[:at], 0o755)
+                except FileExistsError:
+                    pass
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            pass
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, mode)
+        try:
+            posix.fchmod(fd, mode)
+            while data:
+                data = data[posix.write(fd, data) :]
+        finally:
+            posix.close(fd)
 
 
 def start(control, running, request, fds):

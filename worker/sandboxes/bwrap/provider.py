@@ -18,7 +18,17 @@ import psutil
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
-from worker.sandboxes.bwrap.cli import GUEST_FILES, GUEST_PYTHON, GUEST_UID, OWN_ETC, Layout, Shared, arguments
+from worker.sandboxes.bwrap.cli import (
+    GUEST_FILES,
+    GUEST_PYTHON,
+    GUEST_UID,
+    HOST_ETC,
+    OWN_ETC,
+    Layout,
+    Shared,
+    arguments,
+    etc_folders,
+)
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.prereqs import check
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
@@ -99,13 +109,18 @@ class BwrapProvider(SandboxProvider):
 
     def _prepare(self) -> int | None:
         """What all guests share; the files are written anew by each worker, which alone holds this home's lock."""
-        for folder in (self._shared.root, self._shared.etc, self._shared.programs):
-            folder.mkdir(exist_ok=True)
+        shutil.rmtree(self._shared.root, ignore_errors=True)
+        in_etc = [self._shared.etc / name for name in etc_folders()]  # what is bound there needs a place to be
+        for folder in (self._shared.root, self._shared.etc, self._shared.programs, *in_etc):
+            folder.mkdir()
             folder.chmod(0o755)  # whatever the worker's umask is
         for name, text in OWN_ETC.items():
-            _write_shared(self._shared.etc / name, text)
+            _write_shared(self._shared.etc / name, text.encode())
+        for name in HOST_ETC:
+            with suppress(FileNotFoundError):
+                _write_shared(self._shared.etc / name, (Path("/etc") / name).read_bytes())
         for source in (_PACKAGE / "init.py", _PACKAGE.parent / "launcher.py"):
-            _write_shared(self._shared.programs / source.name, source.read_text())
+            _write_shared(self._shared.programs / source.name, source.read_bytes())
         self._compile()
         return prepare_userns()
 
@@ -113,7 +128,6 @@ class BwrapProvider(SandboxProvider):
         """Our programs for the guests' Python, once for all of them. Without it, or after a change of Python, each
         guest compiles them for itself."""
         cache = self._shared.programs / "__pycache__"
-        shutil.rmtree(cache, ignore_errors=True)
         sources = [str(path) for path in self._shared.programs.glob("*.py")]
         subprocess.run([*PYTHON, "-m", "py_compile", *sources], check=False, capture_output=True)
         for path in (*cache.glob("*.pyc"), *cache.parent.glob(cache.name)):
@@ -199,8 +213,8 @@ class BwrapProvider(SandboxProvider):
             raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
 
 
-def _write_shared(path: Path, text: str) -> None:
-    path.write_text(text)
+def _write_shared(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
     path.chmod(0o644)
 
 

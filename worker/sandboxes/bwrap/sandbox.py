@@ -22,10 +22,12 @@ from worker.sandboxes.base import (
 )
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
-from worker.sandboxes.launched import start_run
+from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
 PACKET_BYTES = 180_000
 """One request; a unix packet holds 200 KB with the usual settings."""
+PUT_BYTES = 32_768
+"""Of files in one request, where a byte takes up to four (``\\x00``)."""
 ANSWER_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
@@ -82,7 +84,23 @@ class BwrapSandbox(Sandbox):
             yield process
 
     async def start(self, spec: StartSpec) -> Run:
-        return await start_run(lambda args: self.python("launcher", args), spec, {**self._env, **spec.env})
+        folder = run_folder(spec.label)
+        body = {"op": "start", "folder": folder, "spec": launcher_spec(spec, {**self._env, **spec.env})}
+        status, _ = await self._ask(body)
+        if status:
+            raise SandboxError(
+                f"'{spec.label}' cannot be started in sandbox '{self.name}'.", seen=f"{folder}: {os.strerror(status)}"
+            )
+        return LaunchedRun(lambda args: self.python("launcher", args), folder)
+
+    async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
+        """Small files are written by the guest's first process itself."""
+        if sum(map(len, files.values())) > PUT_BYTES:
+            return False
+        status, _ = await self._ask({"op": "write", "files": dict(files), "mode": mode})
+        if status:
+            raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
+        return True
 
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         status, fds = await self._ask({"op": "listen", "port": port})
