@@ -73,6 +73,14 @@ def _sshd() -> str | None:
     return None if shutil.which("sshd", path=path) else "sshd is not installed (sudo apt-get install openssh-server)"
 
 
+def _redis() -> str | None:
+    return None if shutil.which("redis-server") else "redis-server is not installed (sudo apt-get install redis-server)"
+
+
+def _faketime() -> str | None:
+    return None if shutil.which("faketime") else "faketime is not installed (sudo apt-get install faketime)"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "the tests do not run as root"
 
@@ -95,6 +103,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "chromium": _chromium,
     "shellcheck": _shellcheck,
     "sshd": _sshd,
+    "redis": _redis,
+    "faketime": _faketime,
     "root": _root,
     "mac": _mac,
     "kvm": _kvm,
