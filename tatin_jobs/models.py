@@ -302,6 +302,8 @@ class WorkerInfo(Frozen):
     problem: str = ""
     """Why it claims nothing at present (disk below the floor, a provider that does not answer); empty when it does."""
     running: tuple[str, ...] = ()
+    home: str = ""
+    """The id of its home: another home's worker may not use its name."""
 
 
 class JobEvent(Frozen):

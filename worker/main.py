@@ -36,6 +36,7 @@ from tatin_jobs.queue import make_huey
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store, open_store
+from tatin_jobs.store.promises import store_promises
 from tatin_jobs.units import format_duration
 from worker.capacity import free_disk_mib, offer_of
 from worker.collect import Unpackers
@@ -54,6 +55,8 @@ from worker.sweep import SWEEP_SECONDS, sweep
 from worker.tasks import SlotConsumer, register
 
 HEALTH_SECONDS = 10.0
+NAMESAKE_SECONDS = 20.0
+"""A worker announces itself every 5 s."""
 LOOK_SECONDS = 0.1
 """How often an idle worker of one batch looks whether the batch is over."""
 HURRY_SECONDS = 120.0
@@ -85,17 +88,35 @@ def home_lock(home: Home) -> Iterator[None]:
         yield
 
 
+def check_name(store: Store, settings: Settings, home_id: str) -> None:
+    """Leases and capacity are kept by a worker's name, so two hosts cannot share one (F09).
+
+    Raises:
+        BadInput: a worker of another home has this name and is there.
+    """
+    for info in store.workers():
+        if info.name == settings.worker_name and info.home not in ("", home_id):
+            if not store.is_silent(info, NAMESAKE_SECONDS):
+                raise BadInput(
+                    f"A worker called '{info.name}' runs on another host already.",
+                    seen=f"host '{info.host}', process {info.pid}",
+                    try_=f"give this one another name (TATIN_WORKER_NAME); if that one has just died, wait "
+                    f"{NAMESAKE_SECONDS:g} s.",
+                )
+
+
 def run_worker(settings: Settings, batch: str | None = None, parent: IO[bytes] | None = None) -> int:
     """Work until told to stop; with ``batch``, until that batch is over. With ``parent``, hurry when it closes.
 
     Returns the process's exit code.
 
     Raises:
-        BadInput: another worker runs on this home. Missing: no provider, or no store.
+        BadInput: another worker runs on this home, or has this name. Missing: no provider, or no store.
     """
     home = Home(settings.home)
     home.prepare()
     with home_lock(home), open_store(settings, home) as store:
+        check_name(store, settings, home.id())
         return Worker(settings, home, store).run(batch, parent)
 
 
@@ -151,7 +172,11 @@ class Worker:
         self._problem = recovered.problem
         for adopted in recovered.adopted:
             self._attempts.go_on(adopted)
-        self._announce()
+        try:
+            self._announce()
+            self._warn_of_a_forgetful_store()
+        except TatinError as error:  # the next tick says so
+            log.warning("action=announce waits: %s", error.what)
         self._reaper.start()
         self._notifier.start()
         sweeper = self._loop.submit(self._keep_sweeping())
@@ -186,6 +211,11 @@ class Worker:
     def _start(self, lease: Lease) -> Future[None]:
         return self._attempts.start(lease)
 
+    def _warn_of_a_forgetful_store(self) -> None:
+        for promise in store_promises(self._store):
+            if not promise.kept:
+                _say(f"jobs may be lost in this store ({promise.seen}): {promise.fix}")
+
     def _on_tick(self) -> None:
         self._offers.tick()
         self._announce()
@@ -208,6 +238,7 @@ class Worker:
                 draining=bool(self._stop_asked),
                 problem=problem,
                 running=self._attempts.running(),
+                home=self._context.home_id,
             )
         )
 

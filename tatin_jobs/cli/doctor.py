@@ -14,6 +14,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.needs import at_once
 from tatin_jobs.settings import GatewaySettings, Settings, load_settings
 from tatin_jobs.store import Store, open_store
+from tatin_jobs.store.promises import store_promises
 from tatin_jobs.submitting import default_need
 
 MISPLACED_SHOWN = 5
@@ -85,20 +86,8 @@ def _store_rows(settings: Settings) -> list[Row]:
 
 
 def _server(store: Store) -> list[Row]:
-    seen = store.server_settings()
-    lasting = seen["appendonly"] == "yes"
-    keeps = seen["maxmemory-policy"] in ("noeviction", "")
-    fix = "set `appendonly yes` on that server"
-    return [
-        _row("store", True, seen["version"]),
-        _row("store keeps jobs when it restarts", lasting, f"appendonly {seen['appendonly']}", "" if lasting else fix),
-        _row(
-            "store evicts nothing",
-            keeps,
-            f"maxmemory-policy {seen['maxmemory-policy'] or 'unknown'}",
-            "" if keeps else "set `maxmemory-policy noeviction` on that server",
-        ),
-    ]
+    promises = [_row(one.name, one.kept, one.seen, one.fix) for one in store_promises(store)]
+    return [_row("store", True, store.server_settings()["version"]), *promises]
 
 
 def _placed(store: Store) -> Row:

@@ -14,7 +14,7 @@ from tatin_jobs.errors import StoreUnavailable
 from tatin_jobs.models import Batch, Job
 from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Store, connect
-from tests.faults.harness.fleet import Fleet, fleet
+from tests.faults.harness.fleet import GATE, Fleet, fleet
 from tests.faults.harness.proxy import proxy
 from tests.faults.harness.servers import FSYNC, KINDS
 from tests.support.cli import argv
@@ -39,17 +39,6 @@ def _undisturbed(made: Fleet, *jobs: Job) -> None:
     made.check(*jobs)
 
 
-GATE = "echo up; while ! [ -e ../go ]; do sleep 0.05; done; echo did > did.txt"
-"""An agent that runs until ``_open`` lets it end."""
-
-
-def _open(made: Fleet) -> None:
-    """Let every agent end."""
-    for host in made.hosts:
-        for name in host.sandboxes():
-            (host.home.sandboxes / name / "home" / "work" / "go").touch()
-
-
 @pytest.mark.parametrize(("kind", "fsync"), [(kind, fsync) for kind in KINDS for fsync in FSYNC])
 def test_a_server_that_is_killed_costs_no_job(tmp_path: Path, kind: str, fsync: str) -> None:
     """F20, F31: jobs that wait and jobs that run; one ends while there is no server, and its result is stored."""
@@ -64,7 +53,8 @@ def test_a_server_that_is_killed_costs_no_job(tmp_path: Path, kind: str, fsync: 
         log = made.hosts[0].home.attempt(short.id, 1) / "result.json"
         until(log.exists, 20, "a result on the disk while there is no server")
         made.server.start()
-        _open(made)
+        for host in made.hosts:
+            host.let_agents_end()
         _undisturbed(made, short, long, waiting)
 
 
@@ -82,7 +72,8 @@ def test_a_server_that_is_away_for_three_leases_restarts_no_attempt(one: Fleet) 
     time.sleep(3 * LEASE)
     one.server.start()
     (late,) = one.submit(one.spec(name="late"))
-    _open(one)
+    for host in one.hosts:
+        host.let_agents_end()
     _undisturbed(one, *jobs, late)
 
 
@@ -97,7 +88,8 @@ def test_a_server_that_hangs_restarts_no_attempt_and_every_command_ends(one: Fle
     assert done.returncode == 3
     assert b"Timeout" in done.stderr
     assert time.monotonic() - began > LEASE, "longer than a lease"
-    _open(one)
+    for host in one.hosts:
+        host.let_agents_end()
     one.server.thaw()
     _undisturbed(one, job)
 
@@ -136,13 +128,14 @@ def test_a_slow_link_costs_no_lease(one: Fleet) -> None:
         before, began = _commands(one), time.monotonic()
         time.sleep(3 * LEASE)
         assert (_commands(one) - before) / (time.monotonic() - began) < 40, "commands a second"
-        _open(one)
+        for host in one.hosts:
+            host.let_agents_end()
         _undisturbed(one, job)
 
 
 def _commands(made: Fleet) -> int:
     client = made.server.client()
-    count = int(client.info("stats")["total_commands_processed"])  # type: ignore[index]
+    count = int(client.info("stats")["total_commands_processed"])
     client.close()
     return count
 

@@ -24,6 +24,10 @@ from tests.support.wait import until
 SMALL = Need(cpus=1, memory_mib=256, disk_mib=100)
 
 
+GATE = "echo up; while ! [ -e ../go ]; do sleep 0.05; done; echo did > did.txt"
+"""An agent that runs until ``Host.let_agents_end``."""
+
+
 @dataclass
 class Fleet:
     """Everything of one test. ``store`` is the test's own way to the server, past every proxy."""
@@ -131,6 +135,8 @@ def fleet(
         repository = pack_local_repo(make_repository(root / "repo"), None, Blobs(blobs))
         made = Fleet(root, running, store, blobs, repository)
         stack.callback(store.close)
-        for_end = made.hosts
-        stack.callback(lambda: [host.kill() for host in for_end])
-        yield made
+        try:
+            yield made
+        finally:
+            for host in made.hosts:
+                host.kill()

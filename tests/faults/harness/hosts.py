@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -115,6 +116,12 @@ class Host:
     def sandboxes(self) -> list[str]:
         """Names of the sandboxes that lie on this host."""
         return sorted(name for name in os.listdir(self.home.sandboxes) if name.startswith("tatin-"))
+
+    def let_agents_end(self) -> None:
+        """Open the gate of every agent that runs ``fleet.GATE`` here."""
+        for name in self.sandboxes():
+            with suppress(FileNotFoundError):  # being destroyed
+                (self.home.sandboxes / name / "home" / "work" / "go").touch()
 
     def guests(self) -> list[psutil.Process]:
         """The bwrap processes of this host that live."""

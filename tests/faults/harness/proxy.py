@@ -63,6 +63,8 @@ class Proxy:
         self._writers |= {writer, ours}
         try:
             await asyncio.gather(self._pass(reader, ours, replies=False), self._pass(theirs, writer, replies=True))
+        except asyncio.CancelledError:
+            pass  # the proxy ends; asyncio's streams would report it as an error
         finally:
             self._writers -= {writer, ours}
 
