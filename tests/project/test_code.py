@@ -21,6 +21,8 @@ ALLOWED_CALLS = {
         "compile",
     ): "our own programs for the guest, whose source comes over the provider's socket",
     ("worker/sandboxes/bwrap/init.py", "exec"): "runs them, inside the guest",
+    ("worker/sandboxes/bwrap/init.py", "eval"): "inside the guest, without names: requests that only the worker sends",
+    ("worker/sandboxes/launcher.py", "eval"): "inside the guest, without names: what the sender of its source sends",
 }
 
 
