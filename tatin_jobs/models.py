@@ -322,8 +322,9 @@ class LogChunk(Frozen):
     cursor: str
     """Pass it back to read on from behind this piece."""
     attempt: int
-    stream: Literal["stdout", "stderr", "tatin"]
-    """``tatin``: a line of ours (a step, a notice), not the guest's."""
+    stream: Literal["stdout", "stderr", "event", "tatin"]
+    """``event``: one event that an agent's adapter read from its output, as JSON; it stands in place of that output.
+    ``tatin``: a line of ours (a step, a notice), not the guest's."""
     data: bytes
 
 

@@ -52,7 +52,7 @@ class EventLog:
                 self.tool_calls += 1
             elif event.kind == "final":
                 self._add({name: value for name, value in event.data.items() if name not in self.sums})
-            lines.append({"kind": event.kind, "text": event.text, **({"data": dict(event.data)} if event.data else {})})
+            lines.append(record_of(event))
         if lines:
             self._append(lines)
 
@@ -75,3 +75,8 @@ class EventLog:
             file.write(data)
         self._count += len(records)
         self._bytes += len(data)
+
+
+def record_of(event: AgentEvent) -> dict[str, Any]:
+    """The event as JSON has it, in ``events.jsonl`` and in the live log."""
+    return {"kind": event.kind, "text": event.text, **({"data": dict(event.data)} if event.data else {})}

@@ -6,11 +6,15 @@ what a person could read, with a notice for what was left out. Neither holds mor
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from worker.outbox import Outbox
+from worker.agents.base import AgentEvent
+from worker.events import record_of
+from worker.outbox import Outbox, Piece
 
 LIVE_BYTES_PER_SECOND = 256 * 1024
 LIVE_BURST_BYTES = 1024 * 1024
@@ -48,8 +52,11 @@ class LiveLog:
         self._say_left_out()
         self._file.close()
 
-    def output(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
-        """Bytes of the guest, as they came.
+    def output(
+        self, stream: Literal["stdout", "stderr"], data: bytes, events: Sequence[AgentEvent] | None = None
+    ) -> None:
+        """Bytes of the guest, as they came. With ``events``, which were read from them, those are shown live instead:
+        a stream for programs repeats itself, and is kept in the file only.
 
         Raises:
             OSError: the host's disk is full.
@@ -59,7 +66,7 @@ class LiveLog:
             self._keep(data[:room])
         if len(data) > room:
             self.say_cut()
-        self._show(stream, data)
+        self._show(stream, data, events)
 
     def say_cut(self) -> None:
         """Tell people, once, that the file is shorter than what was printed."""
@@ -75,23 +82,34 @@ class LiveLog:
             rest = rest[written:]
             self._written += written
 
-    def _show(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+    def _show(self, stream: Literal["stdout", "stderr"], data: bytes, events: Sequence[AgentEvent] | None) -> None:
         known = min(len(data), self._shown_before)
         self._shown_before -= known
-        data = data[known:]
+        if events is None:
+            data = data[known:]
+            pieces: list[Piece] = [(stream, data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
+        else:
+            pieces = [] if known else [("event", json.dumps(record_of(event)).encode()) for event in _seen(events)]
+        size = sum(len(piece) for _, piece in pieces)
         now = time.monotonic()
         earned = (now - self._refilled) * LIVE_BYTES_PER_SECOND
         self._allowance, self._refilled = min(LIVE_BURST_BYTES, self._allowance + earned), now
-        if self._allowance < len(data):
-            self._left_out += len(data)
+        if self._allowance < size:
+            self._left_out += size
             return
-        self._say_left_out()
-        self._allowance -= len(data)
-        for start in range(0, len(data), _PIECE):
-            self._outbox.post((stream, data[start : start + _PIECE]))
+        if pieces:
+            self._say_left_out()
+        self._allowance -= size
+        for piece in pieces:
+            self._outbox.post(piece)
 
     def _say_left_out(self) -> None:
         if self._left_out:
             notice = f"[{self._left_out} bytes came too fast to show live; {self._path.name} has them]\n"
             self._outbox.post(("tatin", notice.encode()))
             self._left_out = 0
+
+
+def _seen(events: Sequence[AgentEvent]) -> Iterator[AgentEvent]:
+    """Those that a person sees."""
+    return (event for event in events if event.kind != "usage")

@@ -15,7 +15,7 @@ from tatin_jobs.models import Lease
 from tatin_jobs.states import Step
 from tatin_jobs.store import Store
 
-Stream = Literal["stdout", "stderr", "tatin"]
+Stream = Literal["stdout", "stderr", "event", "tatin"]
 Piece = tuple[Stream, bytes]
 
 FLUSH_SECONDS = 0.02

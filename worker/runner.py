@@ -272,6 +272,7 @@ class Attempt:
     async def _run_agent(self, sandbox: Sandbox) -> Verdict:
         await self._network.enter("agent")
         reader = self._agent_adapter.reader()
+        shows_events = self._agent_adapter.prints_events
         stderr_tail = bytearray()
         gateway = self._gateway
         limit = self._log_limit
@@ -288,10 +289,12 @@ class Attempt:
         with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit, again=again) as live:
 
             def on_output(chunk: RunChunk) -> None:
-                live.output(chunk.stream, chunk.data)
                 if chunk.stream == "stdout":
-                    self._events.agent(reader.feed(chunk.data))
+                    events = reader.feed(chunk.data)
+                    live.output(chunk.stream, chunk.data, events if shows_events else None)
+                    self._events.agent(events)
                 else:
+                    live.output(chunk.stream, chunk.data)
                     stderr_tail.extend(chunk.data)
                     del stderr_tail[:-8192]
 

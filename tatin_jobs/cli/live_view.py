@@ -10,25 +10,19 @@ from rich.text import Text
 
 from tatin_jobs.cli.jobs_view import ended, style
 from tatin_jobs.cli.log_view import LineSplitter, follow_log
-from tatin_jobs.cli.readable import EventTail, is_event_stream
+from tatin_jobs.cli.readable import event_lines, event_of
 from tatin_jobs.errors import TatinError
-from tatin_jobs.home import Home
-from tatin_jobs.models import Job, JobEvent
-from tatin_jobs.results import EVENTS_FILE
+from tatin_jobs.models import Job, JobEvent, LogChunk
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
 from tatin_jobs.terminal import clean, clean_line
-
-LOOK_SECONDS = 0.1
-"""How often the file of events is looked at; log pieces are shown at once."""
 
 
 class LiveView:
     """Shows these jobs. ``update`` is called with jobs that moved; the logs have a thread each while they run."""
 
-    def __init__(self, store: Store, home: Home, jobs: Sequence[Job], console: Console) -> None:
+    def __init__(self, store: Store, jobs: Sequence[Job], console: Console) -> None:
         self._store = store
-        self._home = home
         self._console = console
         self._lock = threading.Lock()
         self._labels = _labels(jobs)
@@ -68,53 +62,38 @@ class LiveView:
 
     def _show_log(self, job: Job) -> None:
         try:
-            _JobLog(self, job, self._home).follow(self._store, self._stop)
+            _JobLog(self, job).follow(self._store, self._stop)
         except TatinError as error:
             self.line(job, f"its log is not shown: {clean_line(error.what)}", "dim")
 
 
 class _JobLog:
-    """The log lines of one job: the tool's events as text where it has a stream of its own, what was printed else."""
+    """The log lines of one job: an agent's events as text, and what else was printed as it is."""
 
-    def __init__(self, view: LiveView, job: Job, home: Home) -> None:
+    def __init__(self, view: LiveView, job: Job) -> None:
         self._view = view
         self._job = job
-        self._home = home
-        self._attempt = job.attempt
         self._lines = {stream: LineSplitter(self._line) for stream in ("stdout", "stderr")}
-        self._tail = self._tail_of(job.attempt)
-        self._in_event = False
 
     def follow(self, store: Store, stop: threading.Event) -> None:
-        for chunks in follow_log(store, self._job.id, follow=True, stop=stop, block_seconds=LOOK_SECONDS):
+        for chunks in follow_log(store, self._job.id, follow=True, stop=stop):
             for chunk in chunks:
-                if chunk.attempt != self._attempt:
-                    self._attempt, self._tail = chunk.attempt, self._tail_of(chunk.attempt)
-                if chunk.stream == "tatin":
-                    self._view.line(self._job, f"tatin: {clean(chunk.data.decode('utf-8', 'replace')).strip()}", "dim")
-                else:
-                    self._lines[chunk.stream].feed(chunk.data)
-            self._show_events()
+                self.show(chunk)
         for lines in self._lines.values():
             lines.close()
-        self._show_events()
 
-    def _tail_of(self, attempt: int) -> EventTail | None:
-        if self._job.spec.tool == "command":
-            return None
-        return EventTail(self._home.attempt(self._job.id, attempt) / EVENTS_FILE)
-
-    def _show_events(self) -> None:
-        if self._tail:
-            for line in self._tail.read():
-                self._view.line(self._job, line)
+    def show(self, chunk: LogChunk) -> None:
+        """One piece."""
+        if chunk.stream == "event":
+            for line, style in event_lines(event_of(chunk.data)):
+                self._view.line(self._job, line, style)
+        elif chunk.stream == "tatin":
+            self._view.line(self._job, f"tatin: {clean(chunk.data.decode('utf-8', 'replace')).strip()}", "dim")
+        else:
+            self._lines[chunk.stream].feed(chunk.data)
 
     def _line(self, line: str) -> None:
-        is_event = self._in_event or (self._tail is not None and is_event_stream(line))
-        # A longer line comes in several pieces, of which only the first looks like an event.
-        self._in_event = is_event and len(line) == LineSplitter.MAX_CHARACTERS
-        if not is_event:
-            self._view.line(self._job, line)
+        self._view.line(self._job, line)
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tatin_jobs.cli.output import write_text
+from tatin_jobs.cli.readable import event_lines, event_of
 from tatin_jobs.models import LogChunk
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
@@ -39,8 +40,8 @@ def follow_log(
 
 
 class LogPrinter:
-    """Prints pieces as they come. The guest's text goes to stdout as it is, cleaned; our own lines are dim and begin
-    with ``tatin:``. A new attempt is announced by such a line."""
+    """Prints pieces as they come. The guest's text goes to stdout as it is, cleaned; events as lines; our own lines are
+    dim and begin with ``tatin:``. A new attempt is announced by such a line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -57,16 +58,26 @@ class LogPrinter:
         if chunk.stream == "tatin":
             for line in chunk.data.decode("utf-8", "replace").splitlines():
                 self.ours(line)
+        elif chunk.stream == "event":
+            self.event(event_of(chunk.data))
         else:
             self._write(self._cleaners.setdefault(chunk.stream, LogCleaner()).feed(chunk.data))
 
+    def event(self, event: dict[str, Any]) -> None:
+        """One event of the agent."""
+        for line, style in event_lines(event):
+            self._line(line, style)
+
     def ours(self, line: str) -> None:
         """A line of our own."""
+        self._line(f"tatin: {clean(line)}", "dim")
+
+    def _line(self, line: str, style: str) -> None:
         from rich.text import Text
 
         if self._in_line:
             self._write("\n")
-        self._console.print(Text(f"tatin: {clean(line)}", style="dim"), soft_wrap=True)
+        self._console.print(Text(line, style=style), soft_wrap=True)
 
     def close(self) -> None:
         """Print what was held back, and end the line."""

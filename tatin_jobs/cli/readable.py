@@ -1,4 +1,4 @@
-"""Lines of ``events.jsonl`` as a person reads them while a job runs. What the events say is the guest's."""
+"""Events of an agent as a person reads them. What the events say is the guest's."""
 
 from __future__ import annotations
 
@@ -9,59 +9,52 @@ from typing import Any
 
 from tatin_jobs.terminal import clean, clean_line
 
-RESULT_LINES = 3
-READ_BYTES = 256 * 1024
+AGENT_EVENTS = frozenset({"message", "reasoning", "tool_call", "tool_result", "error", "retry", "final"})
+"""Kinds of events that an agent tells of itself."""
+SOME_LINES = 3
+"""How many lines are shown of a thought and of what a tool returned."""
 
 
-class EventTail:
-    """Reads on in one attempt's ``events.jsonl``, which may not be there yet."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> Iterator[str]:
-        """The lines that people see of the events that came since."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(READ_BYTES)
-        except OSError:
-            return
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield from event_lines(event)
-
-
-def event_lines(event: dict[str, Any]) -> Iterator[str]:
-    """One event: messages and errors in full, a tool call as one line, the beginning of its result."""
-    text = str(event.get("text", ""))
-    data = event.get("data") if isinstance(event.get("data"), dict) else {}
-    match event.get("kind"):
-        case "message" | "final":
-            yield from clean(text).strip().splitlines()
-        case "error" | "retry":
-            yield f"! {clean_line(text)}"
-        case "tool_call":
-            yield f"$ {clean_line(str((data or {}).get('name', '')), 40)} {clean_line(text)}".rstrip()
-        case "tool_result":
-            lines = [line for line in clean(text).splitlines() if line.strip()]
-            yield from (f"  {clean_line(line)}" for line in lines[:RESULT_LINES])
-            if len(lines) > RESULT_LINES:
-                yield f"  ... {len(lines) - RESULT_LINES} more lines"
-
-
-def is_event_stream(line: str) -> bool:
-    """Whether a line of a log is a tool's own JSON event, which people get to see as ``event_lines`` instead."""
-    if not line.startswith('{"'):
-        return False
+def event_of(data: bytes) -> dict[str, Any]:
+    """The event in these bytes; an empty one when there is none."""
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return len(line) > 1000  # a long one was cut into pieces
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def event_lines(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(line, style) of one event: messages and errors in full, a tool call as one line, the beginning of a thought and
+    of a result. Styles are rich's; the lines are clean."""
+    text = str(event.get("text", ""))
+    data = event.get("data")
+    data = data if isinstance(data, dict) else {}
+    match event.get("kind"):
+        case "message":
+            yield from ((line, "") for line in clean(text).strip().splitlines())
+        case "reasoning":
+            yield from _some(text, "~ ", "dim italic")
+        case "error" | "retry":
+            yield f"! {clean_line(text)}", "red" if event["kind"] == "error" else "yellow"
+        case "tool_call":
+            yield f"$ {clean_line(str(data.get('name', '')), 40)} {clean_line(text)}".rstrip(), "cyan"
+        case "tool_result":
+            yield from _some(text, "  ", "red" if data.get("failed") is True else "dim")
+
+
+def stored_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of an ``events.jsonl``, oldest first; none when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield event_of(line)
+    except FileNotFoundError:
+        return
+
+
+def _some(text: str, mark: str, style: str) -> Iterator[tuple[str, str]]:
+    lines = [line for line in clean(text).splitlines() if line.strip()]
+    yield from ((f"{mark}{clean_line(line)}", style) for line in lines[:SOME_LINES])
+    if len(lines) > SOME_LINES:
+        yield f"{mark}... {len(lines) - SOME_LINES} more lines", style

@@ -69,7 +69,7 @@ class Run:
         self._store = session.store
         self._ids = [job.id for job in submitted.jobs]
         self._worker = worker
-        self._view = LiveView(session.store, session.home, submitted.jobs, console())
+        self._view = LiveView(session.store, submitted.jobs, console())
         self._asked = 0
         """How often Ctrl-C was pressed."""
         self._heeded = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import subprocess
@@ -59,6 +60,8 @@ def test_a80_a_live_log_passes_no_control_on(capsys: pytest.CaptureFixture[str])
     """A80: also when a sequence comes in two pieces, and in a line that claims to be ours."""
     printer = LogPrinter(Console(markup=True, width=200))
     data = HOSTILE.encode("utf-8", "surrogatepass")
+    event = {"kind": "message", "text": HOSTILE}
+    printer.show(LogChunk(cursor="1", attempt=1, stream="event", data=json.dumps(event).encode()))
     for stream in ("stdout", "stderr", "tatin"):
         for half in (data[: len(data) // 2], data[len(data) // 2 :]):
             printer.show(LogChunk(cursor="1", attempt=1, stream=stream, data=half))
@@ -70,8 +73,9 @@ def test_a80_a_live_log_passes_no_control_on(capsys: pytest.CaptureFixture[str])
 
 def test_a80_events_and_reports_pass_no_control_on() -> None:
     """A80."""
-    for kind in ("message", "error", "tool_call", "tool_result"):
-        assert_harmless("\n".join(event_lines({"kind": kind, "text": HOSTILE, "data": {"name": HOSTILE}})))
+    for kind in ("message", "reasoning", "error", "retry", "tool_call", "tool_result"):
+        lines = event_lines({"kind": kind, "text": HOSTILE, "data": {"name": HOSTILE}})
+        assert_harmless("\n".join(line for line, _ in lines))
     job = make_job(state=JobState.FINISHED, outcome=Outcome.FAILED, reason=Reason.AGENT, message=HOSTILE)
     assert_harmless(report_text(make_report([job], title="x", now=NOW)))
 

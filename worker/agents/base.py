@@ -121,6 +121,8 @@ class AgentAdapter(ABC):
     needs_model: ClassVar[bool]
     tool_packages: ClassVar[Sequence[str]]
     """Tools under TATIN_HOME/tools that a guest without an image needs to see; empty for ``command``."""
+    prints_events: ClassVar[bool] = False
+    """Its stdout is a stream for programs: people see the events that its reader makes of it, and not the stream."""
     apis: ClassVar[Sequence[Api]] = ("openai", "anthropic")
     """The dialects that it speaks, the best first."""
 

@@ -73,6 +73,7 @@ class ClaudeAdapter(AgentAdapter):
     name: ClassVar[str] = "claude"
     needs_model: ClassVar[bool] = True
     tool_packages: ClassVar[Sequence[str]] = ("claude",)
+    prints_events: ClassVar[bool] = True
     apis: ClassVar[Sequence[Api]] = ("anthropic",)
 
     def plan(self, task: AgentTask) -> AgentPlan:

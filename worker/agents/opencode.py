@@ -49,6 +49,7 @@ class OpenCodeAdapter(AgentAdapter):
     name: ClassVar[str] = "opencode"
     needs_model: ClassVar[bool] = True
     tool_packages: ClassVar[Sequence[str]] = ("opencode",)
+    prints_events: ClassVar[bool] = True
 
     def plan(self, task: AgentTask) -> AgentPlan:
         route = route_of(task, "OpenCode")

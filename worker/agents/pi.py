@@ -45,6 +45,7 @@ class PiAdapter(AgentAdapter):
     name: ClassVar[str] = "pi"
     needs_model: ClassVar[bool] = True
     tool_packages: ClassVar[Sequence[str]] = ("pi",)
+    prints_events: ClassVar[bool] = True
 
     def plan(self, task: AgentTask) -> AgentPlan:
         route = route_of(task, "Pi")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tatin_jobs.states import Step
+from worker.agents.base import AgentEvent
 from worker.live_log import LIVE_BURST_BYTES, LIVE_BYTES_PER_SECOND, LiveLog
 from worker.outbox import Outbox, Piece
 
@@ -51,6 +53,27 @@ def test_bytes_come_as_they_are_on_both_ways(tmp_path: Path, box: Box) -> None:
     assert (tmp_path / "log").read_bytes() == b"\x1b[31mred\xff\noh\n"
     assert box.text("stdout") == b"\x1b[31mred\xff\n"
     assert not log.cut
+
+
+def test_of_a_stream_of_events_the_file_has_the_bytes_and_the_live_log_the_events(tmp_path: Path, box: Box) -> None:
+    """Deltas and repetitions (Pi wrote 35 MB for an answer of 20 KB) are in no live log."""
+    events = [AgentEvent("tool_call", "ls", {"name": "bash"}), AgentEvent("usage", "", {"input_tokens": 1})]
+    with make(tmp_path / "log", box) as log:
+        log.output("stdout", b'{"type":"delta"}\n', [])
+        log.output("stdout", b'{"type":"call"}\n', events)
+        log.output("stderr", b"a warning\n")
+    assert (tmp_path / "log").read_bytes() == b'{"type":"delta"}\n{"type":"call"}\na warning\n'
+    assert [name for name, _ in box.pieces] == ["event", "stderr"]
+    assert json.loads(box.text("event")) == {"kind": "tool_call", "text": "ls", "data": {"name": "bash"}}
+
+
+def test_events_that_an_earlier_worker_showed_are_not_shown_again(tmp_path: Path, box: Box) -> None:
+    (tmp_path / "log").write_bytes(b"12345")
+    log = LiveLog(tmp_path / "log", cast("Outbox", box), limit_bytes=2**20, again=True)
+    with log:
+        log.output("stdout", b"12345", [AgentEvent("message", "old")])
+        log.output("stdout", b"678", [AgentEvent("message", "new")])
+    assert json.loads(box.text("event"))["text"] == "new"
 
 
 def test_the_file_is_cut_at_its_limit_with_one_notice(tmp_path: Path, box: Box) -> None:

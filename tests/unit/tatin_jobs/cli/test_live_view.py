@@ -1,19 +1,17 @@
-"""What `tatin run` shows of a job whose tool prints events."""
+"""What `tatin run` and `tatin logs` show of a job: its agent's events as lines, and what else it printed as it is."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from tatin_jobs.cli.live_view import LiveView, _JobLog
-from tatin_jobs.home import Home
-from tatin_jobs.models import Job
+from tatin_jobs.cli.log_view import LogPrinter
+from tatin_jobs.models import Job, LogChunk
 from tests.support.records import make_job
-
-LONG_EVENT = json.dumps({"type": "tool", "text": "x" * 9000})
 
 
 class Shown:
@@ -26,19 +24,29 @@ class Shown:
         self.lines.append(text)
 
 
-@pytest.mark.parametrize(
-    ("tool", "expected"),
-    [("opencode", ["setup says so", "verify says so"]), ("command", None)],
-)
-def test_a_tools_events_are_not_shown_as_the_json_that_they_came_in(
-    tmp_path: Path, tool: str, expected: list[str] | None
-) -> None:
+def chunks() -> list[LogChunk]:
+    call = {"kind": "tool_call", "text": "make test", "data": {"name": "Bash", "id": "1"}}
+    said = {"kind": "message", "text": "It works."}
+    return [
+        LogChunk(cursor="1", attempt=1, stream="stdout", data=b"setup says "),
+        LogChunk(cursor="2", attempt=1, stream="stdout", data=b"so\n"),
+        LogChunk(cursor="3", attempt=1, stream="event", data=json.dumps(call).encode()),
+        LogChunk(cursor="4", attempt=1, stream="event", data=json.dumps(said).encode()),
+        LogChunk(cursor="5", attempt=1, stream="tatin", data=b"a notice\n"),
+    ]
+
+
+def test_a_job_of_many_shows_events_as_lines() -> None:
     shown = Shown()
-    log = _JobLog(cast("LiveView", cast("Any", shown)), make_job(tool=tool), Home(tmp_path))
-    text = f"setup says so\n{LONG_EVENT}\n{LONG_EVENT}\nverify says so\n".encode()
-    for start in range(0, len(text), 4096):
-        log._lines["stdout"].feed(text[start : start + 4096])
-    if expected is None:
-        assert "".join(shown.lines) == text.decode().replace("\n", "")
-    else:
-        assert shown.lines == expected
+    log = _JobLog(cast("LiveView", cast("Any", shown)), make_job(tool="claude"))
+    for chunk in chunks():
+        log.show(chunk)
+    assert shown.lines == ["setup says so", "$ Bash make test", "It works.", "tatin: a notice"]
+
+
+def test_logs_of_one_job_show_events_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = LogPrinter(Console(width=20))
+    for chunk in chunks():
+        printer.show(chunk)
+    printer.close()
+    assert capsys.readouterr().out == "setup says so\n$ Bash make test\nIt works.\ntatin: a notice\n"

@@ -10,7 +10,7 @@ from tatin_jobs.cli.jobs_view import agent, glyph, job_json, status, took
 from tatin_jobs.cli.log_view import LineSplitter
 from tatin_jobs.cli.outcomes import exit_code
 from tatin_jobs.cli.patch_view import diffstat, stat_lines
-from tatin_jobs.cli.readable import event_lines, is_event_stream
+from tatin_jobs.cli.readable import event_lines, event_of
 from tatin_jobs.models import Job, Model
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tests.support.cli import NOW, make_job
@@ -94,18 +94,25 @@ diff --git "a/\\033[31m" "b/\\033[31m"
 
 
 def test_events_read_as_a_person_follows_them() -> None:
-    assert list(event_lines({"kind": "message", "text": "Hello\nthere"})) == ["Hello", "there"]
+    assert list(event_lines({"kind": "message", "text": "Hello\nthere"})) == [("Hello", ""), ("there", "")]
     call = {"kind": "tool_call", "text": "make test", "data": {"name": "bash"}}
-    assert list(event_lines(call)) == ["$ bash make test"]
-    result = list(event_lines({"kind": "tool_result", "text": "\n".join("abcdef")}))
+    assert list(event_lines(call)) == [("$ bash make test", "cyan")]
+    result = [line for line, _ in event_lines({"kind": "tool_result", "text": "\n".join("abcdef")})]
     assert result == ["  a", "  b", "  c", "  ... 3 more lines"]
-    assert list(event_lines({"kind": "usage"})) == []
+    failed = {"kind": "tool_result", "text": "no", "data": {"failed": True}}
+    assert list(event_lines(failed)) == [("  no", "red")]
+    assert list(event_lines({"kind": "reasoning", "text": "Hm.\n\nWell."})) == [
+        ("~ Hm.", "dim italic"),
+        ("~ Well.", "dim italic"),
+    ]
+    assert list(event_lines({"kind": "retry", "text": "again after 500"})) == [("! again after 500", "yellow")]
+    for kind in ("usage", "final", "step"):
+        assert list(event_lines({"kind": kind, "text": "x"})) == [], "said elsewhere"
 
 
-def test_only_a_tools_own_events_are_left_out_of_a_log() -> None:
-    assert is_event_stream('{"type": "text"}')
-    assert not is_event_stream('{"half": ')
-    assert not is_event_stream("{} is a dict")
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_what_is_no_event_is_shown_as_nothing(data: bytes) -> None:
+    assert list(event_lines(event_of(data))) == []
 
 
 def test_lines_are_whole_and_never_too_long() -> None:
