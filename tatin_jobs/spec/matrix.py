@@ -66,13 +66,14 @@ def expand(document: Document) -> tuple[list[Cell], list[Problem]]:
         rest.sound = False
         return [Cell(rest)], problems
     cells = []
+    axes = [name for name in document.value[_FIELD] if name not in _RULES]
     for combination in _combinations(document):
         cell = _copied(rest, copy.deepcopy(rest.value))
-        wrong = apply(
-            [Override(tuple(axis.split(".")), found.value, found.line) for axis, found in combination.items()], cell
-        )
-        problems += wrong
-        cells.append(Cell(cell, {axis: value_name(axis, found.value) for axis, found in combination.items()}))
+        fields = [Override(tuple(key.split(".")), found.value, found.line) for key, found in combination.items()]
+        problems += apply(fields, cell)
+        # What `include` adds to a combination of the axes says nothing that they do not say already.
+        named = axes if all(axis in combination for axis in axes) and axes else list(combination)
+        cells.append(Cell(cell, {key: value_name(key, combination[key].value) for key in named}))
     if not cells and not problems:
         problems.append(Problem((_FIELD,), "makes no combination: `exclude` drops all.", try_="exclude fewer."))
     return (cells or [Cell(rest)]), list(dict.fromkeys(problems))

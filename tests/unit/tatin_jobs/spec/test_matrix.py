@@ -55,8 +55,11 @@ def test_include_is_that_of_github_actions(jobs: JobFolder) -> None:
     - {env.fruit: banana}
     - {env.fruit: banana, env.animal: cat}
 """
-    found = [job.spec.env for job in jobs.read(jobs.write(f"{BASE}command: x\n{text}"))]
-    assert found == [
+    specs = [job.spec for job in jobs.read(jobs.write(f"{BASE}command: x\n{text}"))]
+    assert [list(spec.cell.values()) for spec in specs] == [
+        *(["apple", "cat"], ["apple", "dog"], ["pear", "cat"], ["pear", "dog"], ["banana"], ["banana", "cat"])
+    ]
+    assert [spec.env for spec in specs] == [
         {"fruit": "apple", "animal": "cat", "color": "pink", "shape": "circle"},
         {"fruit": "apple", "animal": "dog", "color": "green", "shape": "circle"},
         {"fruit": "pear", "animal": "cat", "color": "pink"},
