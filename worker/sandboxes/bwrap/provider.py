@@ -63,12 +63,14 @@ class BwrapProvider(SandboxProvider):
         self._shared = Shared(home.sandboxes / SHARED_FOLDER)
         self._userns: int | None = None
         self._prepared = False
+        self._preparing = asyncio.Lock()
 
     async def create(self, spec: SandboxSpec) -> BwrapSandbox:
         self._check_name(spec.name)
-        if not self._prepared:
-            self._userns = await asyncio.to_thread(self._prepare)
-            self._prepared = True
+        async with self._preparing:  # the first of a worker's sandboxes are often made at once
+            if not self._prepared:
+                self._userns = await asyncio.to_thread(self._prepare)
+                self._prepared = True
         program = shutil.which("bwrap")
         if program is None:
             raise SandboxError("bwrap is not on this host.", try_="sudo apt-get install bubblewrap")
