@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tatin_jobs.home import Home
-from tests.contract.conftest import spec_of
+from worker.sandboxes.base import SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.names import sandbox_name
 
@@ -19,7 +19,8 @@ async def test_the_first_sandboxes_may_be_made_at_once(tmp_path: Path) -> None:
     home.prepare()
     provider = BwrapProvider(home, home.id())
     names = [sandbox_name(home.id(), "job-abc", number) for number in range(1, 5)]
-    made = await asyncio.gather(*(provider.create(spec_of(name)) for name in names), return_exceptions=True)
+    specs = [SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000) for name in names]
+    made = await asyncio.gather(*map(provider.create, specs), return_exceptions=True)
     ran = [await one.run(["echo", "ok"]) if not isinstance(one, BaseException) else one for one in made]
     for name in names:
         await provider.destroy(name)
