@@ -41,6 +41,8 @@ class Control:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.interruption: Interruption | None = None
+        self.draining = False
+        """The worker has been asked to end. Where its whole machine is, the sandboxes are too, and die."""
         self.overruled: Stop | None = None
         """The store ended the job by this and not by how the attempt ended: a cancel or a deadline came first."""
 

@@ -16,6 +16,7 @@ from worker.followed import Followed
 from worker.holds import RouteSeen
 
 MAX_BACKOFF_SECONDS = 3600
+_OF_THE_HOST = (Reason.SANDBOX, Reason.REPO, Reason.WORKER)
 MAX_WAITS = 100
 """So often a job waits for a limit that the gateway saw, or is handed back; then a quota is its end (all ends)."""
 MAX_UNSEEN_WAITS = 5
@@ -81,6 +82,15 @@ def interrupted_by(interruption: Interruption) -> Ending:
             return Ending(Outcome.FAILED, Reason.WORKER, text, hand_back=True)
         case Stop.SHUTDOWN:
             return Ending(Outcome.FAILED, Reason.WORKER, "Handed back: the worker was stopped.", hand_back=True)
+
+
+def excused(ending: Ending) -> Ending:
+    """While the worker is being ended, what fails of the host's own (a sandbox, a git, an unpacker) fails because the
+    whole machine goes down: systemd signals every process of a service at once. The job is handed back."""
+    if ending.outcome is not Outcome.FAILED or ending.reason not in _OF_THE_HOST or ending.hand_back:
+        return ending
+    message = f"Handed back: the worker was stopped. {ending.message}"
+    return Ending(Outcome.FAILED, Reason.WORKER, message, hand_back=True)
 
 
 def how_it_ended(followed: Followed) -> str:

@@ -27,6 +27,7 @@ class Attempts:
         self._running: dict[str, tuple[str, Control]] = {}  # token -> job, control: a job may be here twice
         self._names: set[str] = set()
         self._stopping: Stop | None = None
+        self._draining = False
 
     def start(self, lease: Lease) -> Future[None]:
         """Run one attempt; the future ends with it and carries no error."""
@@ -39,6 +40,10 @@ class Attempts:
     def interrupt(self, token: str, stop: Stop, detail: str = "") -> None:
         """Ask the attempt of this token to stop; one that is not here is ignored."""
         self._call(lambda: self._interrupt(token, stop, detail))
+
+    def drain(self) -> None:
+        """Let every attempt know that the worker is to end; none is stopped."""
+        self._call(self._drain)
 
     def interrupt_all(self, stop: Stop) -> None:
         """Ask every attempt to stop, those that are just beginning too."""
@@ -55,6 +60,7 @@ class Attempts:
     async def _run(self, lease: Lease, adopted: Adopted | None = None) -> None:
         job, control, names = lease.job.id, Control(), set[str]()
         self._running[lease.token] = (job, control)
+        control.draining = self._draining
         if self._stopping:
             control.interrupt(self._stopping)
         log.info("action=begin job=%s attempt=%d", job, lease.attempt)
@@ -74,6 +80,11 @@ class Attempts:
     def _interrupt(self, token: str, stop: Stop, detail: str) -> None:
         if found := self._running.get(token):
             found[1].interrupt(stop, detail)
+
+    def _drain(self) -> None:
+        self._draining = True
+        for _, control in self._running.values():
+            control.draining = True
 
     def _interrupt_all(self, stop: Stop) -> None:
         self._stopping = stop

@@ -287,6 +287,7 @@ class Worker:
         asked = self._stop_asked
         consumer.stop_flag.set()
         self._claimer.close()
+        self._attempts.drain()
         running = self._attempts.running()
         if running:
             log.info("action=drain running=%d patience=%ss", len(running), self._settings.drain_seconds)

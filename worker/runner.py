@@ -40,7 +40,7 @@ from worker.agents.config import user_config
 from worker.collect import CollectLimits, CollectSpec, collect, snapshot
 from worker.context import Context
 from worker.control import Control, Interruption, Stop
-from worker.ending import Ending, failed_by, how_it_ended, interrupted_by, os_failure
+from worker.ending import Ending, excused, failed_by, how_it_ended, interrupted_by, os_failure
 from worker.events import EventLog
 from worker.facts import Facts
 from worker.followed import Followed, follow_run, run_followed
@@ -79,6 +79,7 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 SETUP_TIMEOUT_SECONDS = 30 * 60
 COLLECT_TIMEOUT_SECONDS = 30 * 60
 HURRIED_COLLECT_SECONDS = 30
+LAST_SIGNAL_SECONDS = 0.3
 COLLECT_MARGIN_SECONDS = 10
 """What collecting keeps of its time for making durable what came."""
 
@@ -116,7 +117,7 @@ class Attempt:
         """Run it to its end; then the job is finished, queued or held, and the sandbox gone or left to the sweep."""
         try:
             async with self._outbox:
-                ending = await self._collect(await self._work())
+                ending = await self._collect(await self._excuse(await self._work()))
             await self._accept(ending)
         finally:
             await self._destroy()
@@ -146,6 +147,14 @@ class Attempt:
             return Ending(Outcome.FAILED, Reason.WORKER, text)
         finally:
             stop.cancel()
+
+    async def _excuse(self, ending: Ending) -> Ending:
+        """What failed because the whole machine goes down is handed back; the worker's own signal may come a moment
+        after the one that ended the sandbox."""
+        if excused(ending) is ending:
+            return ending
+        await asyncio.sleep(LAST_SIGNAL_SECONDS)
+        return excused(ending) if self._control.draining else ending
 
     async def _run_steps(self) -> Ending:
         self._folder.mkdir(parents=True, exist_ok=True)
