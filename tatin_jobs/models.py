@@ -304,6 +304,8 @@ class WorkerInfo(Frozen):
     running: tuple[str, ...] = ()
     home: str = ""
     """The id of its home: another home's worker may not use its name."""
+    egress_warning: str = ""
+    """A clause that says what the network rules of a job do not hold for there; empty where they hold."""
 
 
 class JobEvent(Frozen):

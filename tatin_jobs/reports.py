@@ -34,6 +34,8 @@ class ReportLine(Frozen):
     wall_seconds: float | None
     cost_usd: float | None
     finished_at: datetime | None
+    blocked: int | None
+    """Places that the guest wanted to reach and might not."""
     next: str
 
 
@@ -137,6 +139,7 @@ def _line(job: Job) -> ReportLine:
         wall_seconds=summary.wall_seconds,
         cost_usd=summary.cost_usd,
         finished_at=job.finished_at,
+        blocked=summary.blocked,
         next=_next(job, summary),
     )
 
@@ -191,7 +194,7 @@ def _section(title: str, jobs: Sequence[ReportLine]) -> list[str]:
     lines = ["", f"{title} ({len(jobs)})"]
     for row, line in zip(rows, jobs, strict=True):
         figures = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        said = "; ".join(part for part in (line.look, line.message) if part)
+        said = "; ".join(part for part in (line.look, line.message, _blocked(line)) if part)
         lines.append(f"  {figures}  -> {line.next}")
         if said:
             lines.append(f"      {said}")
@@ -203,6 +206,13 @@ def _diff(line: ReportLine) -> str:
     if line.artifacts:
         text += f"{', ' if text else ''}{line.artifacts} artifact{'' if line.artifacts == 1 else 's'}"
     return text or "-"
+
+
+def _blocked(line: ReportLine) -> str:
+    """The network of a job that wanted more of it than it had."""
+    if not line.blocked:
+        return ""
+    return f"{line.blocked} place{'' if line.blocked == 1 else 's'} blocked (tatin show {line.id})"
 
 
 def _time(line: ReportLine) -> str:

@@ -18,7 +18,8 @@ from tatin_jobs.tools import find_tool, install_command
 from worker.agents import ADAPTERS
 from worker.capacity import free_disk_mib
 from worker.gateway.providers import api_root
-from worker.sandboxes import KINDS
+from worker.guest_trust import certificates_in
+from worker.sandboxes import KINDS, choose_provider
 from worker.sandboxes.base import Finding
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
@@ -36,6 +37,8 @@ def checks(settings: Settings) -> list[Finding]:
     return [
         _python(sys.version_info[:2]),
         *_sandbox(settings, home),
+        *_egress(settings, home),
+        *_trust(settings),
         *_agent_tools(settings, home),
         _git(),
         _home(home),
@@ -68,6 +71,30 @@ def _sandbox(settings: Settings, home: Home) -> list[Finding]:
                 return found
             wrong += found
     return wrong
+
+
+def _egress(settings: Settings, home: Home) -> Iterator[Finding]:
+    """Whether guests reach more than their jobs allow; nothing where no kind of sandbox works at all."""
+    try:
+        provider = choose_provider(settings.sandbox, home, _NO_HOME_ID)
+    except TatinError:
+        return
+    warning = provider.capabilities.egress_warning
+    fix = f"run jobs whose network matters on another kind of sandbox than {provider.kind}"
+    yield Finding("network of guests", not warning, warning or "only what their jobs allow", fix if warning else "")
+
+
+def _trust(settings: Settings) -> Iterator[Finding]:
+    path = settings.gateway.ca_certificate
+    if path is None:
+        return
+    try:
+        count = certificates_in(path.expanduser().read_bytes())
+    except (OSError, ValueError) as error:
+        fix = "mend `ca_certificate` under [gateway] in tatin.toml"
+        yield Finding("ca_certificate", False, f"{path}: {error}", fix)
+    else:
+        yield Finding("ca_certificate", True, f"{path}: {count} certificate{'' if count == 1 else 's'}")
 
 
 def _agent_tools(settings: Settings, home: Home) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from tatin_jobs.settings import GatewaySettings
 from tatin_jobs.states import Reason
 from worker.agents.base import NO_PROXY
 from worker.gateway.egress import NOTHING, Denial, EgressGateway, make_policy, parse_target
-from worker.guest_trust import TRUST_VARIABLES, put_trust
+from worker.guest_trust import TRUST_VARIABLES, certificates_in, put_trust
 from worker.sandboxes.base import Sandbox
 from worker.toollists import ToolList, ask
 
@@ -153,14 +153,16 @@ class GuestNetwork:
         assert self._settings.ca_certificate is not None  # the caller looked
         path = self._settings.ca_certificate.expanduser()
         try:
-            return await asyncio.to_thread(path.read_bytes)
-        except OSError as error:
+            data = await asyncio.to_thread(path.read_bytes)
+            certificates_in(data)
+        except (OSError, ValueError) as error:
             raise AttemptError(
-                f"The certificates '{path}' of this worker's settings cannot be read.",
-                seen=error.strerror,
+                f"The certificates '{path}' of this worker's settings cannot be used.",
+                seen=str(error),
                 try_="mend `ca_certificate` under [gateway] in the worker's tatin.toml.",
                 reason=Reason.WORKER,
             ) from error
+        return data
 
     def _denied(self, denial: Denial) -> None:
         self._told += 1

@@ -3,6 +3,7 @@ network looks into TLS. Programs find them by the variables that each of them re
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 
 from tatin_jobs.errors import SandboxError
@@ -33,6 +34,21 @@ with open(extra, "wb") as file:
 with open(bundle, "wb") as file:
     file.write((open(own, "rb").read() + b"\\n" if own else b"") + given)
 """
+
+
+def certificates_in(data: bytes) -> int:
+    """How many certificates a PEM file holds.
+
+    Raises:
+        ValueError: none, or what is no PEM.
+    """
+    try:
+        text = data.decode("ascii")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=text)
+    except (ssl.SSLError, UnicodeDecodeError) as error:
+        raise ValueError("it holds no certificates in PEM form") from error
+    return len(context.get_ca_certs())
 
 
 async def put_trust(sandbox: Sandbox, certificates: bytes) -> None:

@@ -239,6 +239,7 @@ class Worker:
                 problem=problem,
                 running=self._attempts.running(),
                 home=self._context.home_id,
+                egress_warning=self._context.provider.capabilities.egress_warning,
             )
         )
 

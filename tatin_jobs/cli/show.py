@@ -7,6 +7,7 @@ from typing import Any
 
 from tatin_jobs.cli.attempts import StoredAttempt, stored_attempts
 from tatin_jobs.cli.jobs_view import agent, cell_text, glyph, job_diff, job_json, jobs_table, local, status, took
+from tatin_jobs.cli.network_view import network_fields
 from tatin_jobs.cli.options import AsJson, JobOrBatch
 from tatin_jobs.cli.output import console, print_json, write_text
 from tatin_jobs.cli.session import Session, now, open_session
@@ -158,6 +159,7 @@ def _result_fields(result: Result) -> Iterator[Field]:
             yield name, f"{facts.run} ({said} after {format_duration(facts.seconds)})"
     if usage := _usage(result):
         yield "usage", usage
+    yield from network_fields(result)
     if result.patch:
         patch = result.patch
         commits = f", {patch.commits} commits" if patch.commits else ""

@@ -53,6 +53,9 @@ def tell_warnings(submitted: Submitted, workers: list[WorkerInfo]) -> None:
     """Everything that may not be as it was meant, to stderr."""
     for text in submitted.warnings:
         warn(text)
+    for info in workers:
+        if info.egress_warning:
+            warn(f"worker '{info.name}' ({info.sandbox}) does not keep all network rules: {info.egress_warning}.")
     for job in submitted.jobs:
         if why := why_never(job.need, workers):
             warn(f"{job.id}: {why}.")

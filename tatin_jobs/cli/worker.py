@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tatin_jobs.cli.output import say
+from tatin_jobs.cli.output import say, warn
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
 from tatin_jobs.log import set_up_logging
@@ -49,6 +49,8 @@ def command(
     set_up_logging(home.root / "worker.log", terminal=True)
     provider = choose_provider(settings.sandbox, home, home.id())
     say(_offered(settings, provider.kind, offer_of(settings, provider.kind)))
+    if warning := provider.capabilities.egress_warning:
+        warn(f"network rules of jobs do not all hold here: {warning}.")
     return run_worker(settings)
 
 

@@ -23,19 +23,23 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 class Host:
     """A server on loopback that remembers what it was sent."""
 
+    name: str = "localhost"
     port: int = 0
     connections: int = 0
     got: bytearray = field(default_factory=bytearray)
 
     @property
     def where(self) -> str:
-        return f"localhost:{self.port}"
+        return f"{self.name}:{self.port}"
 
 
 @asynccontextmanager
-async def host(answer: bytes = b"", *, until: bytes = b"\r\n\r\n", stay: bool = False) -> AsyncIterator[Host]:
-    """Answers each connection once it has sent ``until``, then closes; with ``stay`` it never closes."""
-    told = Host()
+async def host(
+    answer: bytes = b"", *, until: bytes = b"\r\n\r\n", stay: bool = False, address: str = "127.0.0.1"
+) -> AsyncIterator[Host]:
+    """Answers each connection once it has sent ``until``, then closes; with ``stay`` it never closes. A guest's
+    programs speak to `localhost` themselves and not through a proxy: theirs is at 127.0.0.2."""
+    told = Host("localhost" if address == "127.0.0.1" else address)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         told.connections += 1
@@ -48,7 +52,7 @@ async def host(answer: bytes = b"", *, until: bytes = b"\r\n\r\n", stay: bool = 
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, address, 0)
     told.port = server.sockets[0].getsockname()[1]
     try:
         yield told

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.chromium import find_chromium
+from tests.support.registry import why_none
 
 
 @cache
@@ -101,6 +102,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "opencode": _tool("opencode"),
     "pi": _tool("pi"),
     "chromium": _chromium,
+    "registry": why_none,
     "shellcheck": _shellcheck,
     "sshd": _sshd,
     "redis": _redis,
