@@ -175,7 +175,7 @@ def _job_row(job: Job) -> dict[str, Any]:
         "tokens": "unknown" if tokens is None else count(tokens),
         "cost": "unknown" if summary.cost_usd is None else dollars(summary.cost_usd),
         "message": clean_line(job.message),
-        "said": clean_line(summary.final_text or "", 200),
+        "said": clean_line(summary.final_text or "", 100),
     }
 
 

@@ -29,7 +29,8 @@ OURS = set("html head meta title style body header main section div p h1 h2 span
 OURS |= set("svg line rect text table thead tbody tr th td".split())
 
 
-def hostile_job(text: str) -> Job:
+def hostile_job(text: str, *, silent: bool = False) -> Job:
+    """Planted in every field; a silent one says in its last words what the others say in their message."""
     summary = AttemptSummary(
         verified=False, verify_in="fresh", reward=0.5, agent_seconds=3, input_tokens=9, cost_usd=0.1, final_text=text
     )
@@ -46,7 +47,7 @@ def hostile_job(text: str) -> Job:
         state=JobState.FINISHED,
         outcome=Outcome.FAILED,
         reason=Reason.VERIFY,
-        message=text,
+        message="" if silent else text,
         worker=text,
         summary=summary,
         finished_at=NOW,
@@ -54,7 +55,7 @@ def hostile_job(text: str) -> Job:
 
 
 def page_of(*texts: str) -> str:
-    jobs = [hostile_job(text) for text in texts]
+    jobs = [hostile_job(text, silent=silent) for text in texts for silent in (False, True)]
     return report_page(make_report(jobs, title=texts[0], now=NOW), make_scores(jobs), jobs, source=texts[0])
 
 
@@ -65,7 +66,7 @@ def test_a82_what_is_planted_in_any_field_stays_text(tmp_path: Path) -> None:
     assert set(seen.tags) <= OURS
     assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("href", "src", "srcdoc")]
     for text in PLANTED:
-        fields = 9  # tool and model in charts and tables, prompt, axes, cell, message, last words
+        fields = 9  # tool and model in charts and tables, prompt, axes, cell, message or last words
         assert seen.text.count(text[:40]) >= fields, text
     assert f"{PLANTED[0]} - Tatin" in seen.text  # the title of the document
     assert "60481729" not in seen.text
