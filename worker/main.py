@@ -266,7 +266,7 @@ class Worker:
     def _wait(self, consumer: SlotConsumer, batch: str | None) -> None:
         checked = looked = time.monotonic()
         while not self._stop_asked:
-            time.sleep(0.02)
+            time.sleep(0.05)
             if batch and time.monotonic() - looked > LOOK_SECONDS and not self._attempts.running():
                 looked = time.monotonic()
                 if self._is_over(batch):

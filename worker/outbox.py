@@ -20,6 +20,8 @@ Piece = tuple[Stream, bytes]
 
 FLUSH_SECONDS = 0.02
 """Pieces that come within this time travel together; a line is seen by `logs -f` well within 100 ms."""
+STEP_SECONDS = 0.1
+"""A step alone waits so long for what comes with it: the steps of a short attempt follow each other in milliseconds."""
 MAX_WAITING_BYTES = 2**20
 """Log that may wait for a store that is away; then the oldest is dropped."""
 _PIECE_OVERHEAD_BYTES = 100
@@ -36,6 +38,7 @@ class Outbox:
         self._waiting: list[Piece | Step] = []
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
         self._closing = False
         self._sender: asyncio.Task[None] | None = None
 
@@ -55,7 +58,10 @@ class Outbox:
         self._waiting_bytes += _size(item)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             self._drop_half()
-        self._wake.set()
+        if not isinstance(item, Step):
+            self._wake.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(STEP_SECONDS, self._wake.set)
 
     def _drop_half(self) -> None:
         """Drop the oldest log; a step is never dropped, or the record would show a wrong one for hours."""
@@ -71,6 +77,9 @@ class Outbox:
         while not (self._closing and not self._waiting):
             await self._wake.wait()
             self._wake.clear()
+            if self._later:
+                self._later.cancel()
+                self._later = None
             items, self._waiting, self._waiting_bytes = self._waiting, [], 0
             try:
                 await asyncio.to_thread(self._deliver, items)

@@ -43,7 +43,7 @@ printf '[core]\n\trepositoryFormatVersion = %s\n\tbare = false\n\tfileMode = tru
     $format "$extension" >"$out/git/config"
 shallow=${spare:-$own}/shallow
 if [ -f "$shallow" ]; then cp "$shallow" "$out/git/shallow"; fi
-GIT_DIR=$out/git GIT_WORK_TREE=$repo GIT_INDEX_FILE=$out/index GIT_OBJECT_DIRECTORY=$out/git/objects
+GIT_DIR=$out/git GIT_WORK_TREE=$repo GIT_INDEX_FILE=$base_index GIT_OBJECT_DIRECTORY=$out/git/objects
 GIT_ALTERNATE_OBJECT_DIRECTORIES=${spare:-$own}/objects
 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1 GIT_NO_REPLACE_OBJECTS=1 GIT_TERMINAL_PROMPT=0
 GIT_LITERAL_PATHSPECS=1
@@ -54,17 +54,17 @@ export GIT_LITERAL_PATHSPECS
 cd "$repo" || tell missing "the repository's folder cannot be entered"
 swap() { tr '\n\0' '\0\n'; } # names as lines, for grep, and back
 
-# With the index of the clone, files that did not change need not be read. It keeps its time (-p): git trusts what an
-# index says of a file only when the index is the younger one, and with a later time it would miss changes.
+# With the index of the clone, files that did not change need not be read. It is used itself, not a copy: git trusts what
+# an index says of a file only when the index is the younger one, and with a later time it would miss changes.
 add() {
-    [ -f "$base_index" ] || return 1
-    cp -p "$base_index" "$out/index" && git -c advice.addEmbeddedRepo=true add -A 2>"$out/errors" && [ ! -s "$out/errors" ]
+    [ -f "$base_index" ] && git -c advice.addEmbeddedRepo=true add -A 2>"$out/errors" && [ ! -s "$out/errors" ]
 }
 
 # What `git add` cannot take as it stands: what may not be read, and repositories inside this one, which would be a bare
 # commit id in the patch. Their .git is put aside meanwhile.
 add_the_hard_way() {
     aside=.tatin-$$-git
+    GIT_INDEX_FILE=$out/index
     find . -type d ! -perm -700 -exec chmod u+rwx {} \;
     find . -type f ! -perm -400 -exec chmod u+r {} \;
     rm -f "$out/index" "$out/index.lock"
@@ -85,25 +85,31 @@ add_the_hard_way() {
     [ $added -le 1 ]
 }
 
-# The patch, with the line of figures before it taken off.
+# The patch, with the line of figures before it taken off. dd tells how much it copied, so that no other program need.
 compare() {
-    rm -f "$out/failed"
-    { git diff-index --cached -p --shortstat -M --binary --full-index --no-color --no-ext-diff --no-textconv \
-        --src-prefix=a/ --dst-prefix=b/ "$base" 2>"$out/errors" || : >"$out/failed"; } | {
+    {
+        git diff-index --cached -p --shortstat -M --binary --full-index --no-color --no-ext-diff --no-textconv \
+            --src-prefix=a/ --dst-prefix=b/ "$base" 2>"$out/errors"
+        echo $? >"$out/status"
+    } | {
         IFS= read -r stat && read -r _
-        echo "stat ${stat-}" >"$out/stat"
-        cat >"$out/changes.patch" 2>>"$out/errors" || : >"$out/failed"
-    }
-    [ ! -e "$out/failed" ]
+        echo "${stat-}" >"$out/stat"
+        dd of="$out/changes.patch" bs=65536 2>"$out/copied" || { head -n 1 "$out/copied" >>"$out/errors" && false; }
+    } && IFS= read -r status <"$out/status" && [ "$status" = 0 ]
 }
 
-: >"$out/left_out"
 if ! { add && compare; } && ! { add_the_hard_way && compare; }; then
     rm -f "$out/changes.patch"
     tell lost "git cannot compare it with the cloned commit: $(tail -n 1 "$out/errors")"
 fi
-cat "$out/stat" "$out/left_out"
-size=$(wc -c <"$out/changes.patch")
+IFS= read -r stat <"$out/stat"
+echo "stat $stat"
+if [ -s "$out/left_out" ]; then cat "$out/left_out"; fi
+size=
+while read -r number unit _; do
+    case $unit in byte | bytes) size=$number ;; esac
+done <"$out/copied"
+size=${size:-$(wc -c <"$out/changes.patch")}
 echo "patch $size"
 if [ "$size" -gt "$limit" ]; then
     git diff-index --cached --diff-filter=d "$base" | awk '{ id = $4; sub(/^[^\t]*\t/, ""); print id " " $0 }' |
