@@ -8,6 +8,8 @@
     <home>/blobs/<sha256>           prompts over 64 KiB, inputs, packed local repositories
     <home>/repos/        bare mirrors, one per repository address
     <home>/tools/<tool>/<version>   agent CLIs at pinned versions
+    <home>/images/       what virtual machines are made from
+    <home>/machines/     the worker's SSH key, frozen states of virtual machines, the accelerator that was found
     <home>/sandboxes/    what the providers of this host keep
     <home>/journal/      one fsynced line per sandbox, from before create until after destroy
 
@@ -61,6 +63,14 @@ class Home:
         return self.root / "tools"
 
     @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def machines(self) -> Path:
+        return self.root / "machines"
+
+    @property
     def sandboxes(self) -> Path:
         return self.root / "sandboxes"
 
@@ -85,7 +95,17 @@ class Home:
                     f"TATIN_HOME '{self.root}' belongs to another user.", try_="set TATIN_HOME to a folder of yours."
                 )
             self.root.chmod(0o700)
-            for folder in (self.store, self.jobs, self.blobs, self.repos, self.tools, self.sandboxes, self.journal):
+            for folder in (
+                self.store,
+                self.jobs,
+                self.blobs,
+                self.repos,
+                self.tools,
+                self.images,
+                self.machines,
+                self.sandboxes,
+                self.journal,
+            ):
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (self.jobs, self.sandboxes):
                 spread(folder)

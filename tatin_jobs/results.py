@@ -47,6 +47,8 @@ class SandboxFacts(Frozen):
     sudo: bool
     cpus: int
     memory_mib: int
+    image: str | None = None
+    """The image it was made from, as name@digest."""
     cpu_seconds: float | None = None
     peak_memory_mib: int | None = None
     oom_kills: int | None = None

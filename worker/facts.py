@@ -30,8 +30,9 @@ from worker.events import EventLog
 from worker.gateway import RouteUsage
 from worker.gateway.tokens import KINDS
 from worker.guest_network import GuestNetwork
+from worker.images.store import version_in
 from worker.journal import Going
-from worker.sandboxes.base import SandboxProvider, SandboxUsage
+from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxUsage
 
 TOKENS = tuple(f"{kind}_tokens" for kind in KINDS)
 
@@ -78,14 +79,15 @@ class Facts:
         self.steps = [step for step in going.steps if step.step not in (Step.AGENT, Step.VERIFYING)]
         self.started_at = self.lease.job.started_at or self.started_at
 
-    def saw_sandbox(self, provider: SandboxProvider, name: str, need: Need) -> None:
+    def saw_sandbox(self, provider: SandboxProvider, sandbox: Sandbox, need: Need) -> None:
         """A sandbox was made. The first counts: it is the one in which the agent works."""
         if self.sandbox:
             return
         promises = provider.capabilities
         self.sandbox = SandboxFacts(
             kind=provider.kind,
-            name=name,
+            name=sandbox.name,
+            image=sandbox.image or None,
             separate_kernel=promises.separate_kernel,
             egress_control=promises.egress_control,
             egress_warning=promises.egress_warning,
@@ -93,6 +95,12 @@ class Facts:
             cpus=need.cpus,
             memory_mib=need.memory_mib,
         )
+
+    def saw_parts(self, sandbox: Sandbox, packages: Sequence[str]) -> None:
+        """The version of the agent in a guest that has an image of its own."""
+        said = sandbox.parts.get(packages[0]) if packages else None
+        if said:
+            self.agent = self.agent.model_copy(update={"version": version_in(said)})
 
     def saw_usage(self, usage: SandboxUsage) -> None:
         """What the sandbox used in all."""

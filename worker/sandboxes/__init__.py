@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 from tatin_jobs.errors import BadInput, PartMissing
 from tatin_jobs.home import Home
+from tatin_jobs.models import Offer
 from worker.sandboxes.base import SandboxProvider
 from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.qemu.provider import QemuProvider
 
-KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {"bwrap": BwrapProvider}
+KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {"qemu": QemuProvider, "bwrap": BwrapProvider}
 """By strength, strongest first: what ``auto`` tries."""
 
 
@@ -35,3 +37,8 @@ def choose_provider(kind: str, home: Home, home_id: str) -> SandboxProvider:
         seen="; ".join(f"{finding.name}: {finding.seen}" for finding in wrong),
         try_="; ".join(dict.fromkeys(finding.fix for finding in wrong if finding.fix)) + ".",
     )
+
+
+def has_own_image(offer: Offer) -> bool:
+    """Whether the sandboxes of the worker that offers this have an image of their own, with the agent tools in it."""
+    return any(f"sandbox:{kind}" in offer.tags and getattr(make, "own_image", False) for kind, make in KINDS.items())

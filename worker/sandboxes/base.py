@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from tatin_jobs.errors import CommandTimeout, SandboxError
@@ -179,6 +180,10 @@ class Sandbox(ABC):
 
     name: str
     capabilities: Capabilities
+    image: str = ""
+    """Which image it was made from, as ``name@digest``; empty where there is none."""
+    parts: Mapping[str, str | None] = MappingProxyType({})
+    """What its image holds: part -> what it says of its version; None: left out when the image was built."""
 
     @abstractmethod
     def exec(
@@ -293,6 +298,8 @@ class SandboxProvider(ABC):
 
     kind: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    own_image: ClassVar[bool] = False
+    """Its guests have an image with the agent tools in it; else the host's are mounted (``SandboxSpec.tools``)."""
 
     @abstractmethod
     async def create(self, spec: SandboxSpec) -> Sandbox:

@@ -1,7 +1,7 @@
 """Run by root in a virtual machine: ends every process that was not there when the machine was handed over.
 
-Standard library only; run as ``python3 kill_all.py PID:START...``: what stays, as the worker noted it before the first
-program of a job (``list`` in place of them prints what there is now). What also stays: the kernel's own, and the
+Standard library only; run as ``python3 kill_all.py TICKS``: the moment of the hand-over, in clock ticks since boot, as
+``renew.py`` printed it. What started before is the machine's own and stays; so do the kernel's own threads and the
 connection that this very program came by. It refuses to run where Tatin's image is not: on a host it would end
 everything.
 """
@@ -19,13 +19,9 @@ KERNEL_THREAD = 0x00200000
 def main(arguments):
     if os.getuid() != 0 or not os.path.exists(IMAGE):
         sys.exit("this is no machine of Tatin's, or not its root")
-    kept = lineage()
-    if arguments == ["list"]:
-        print(" ".join(f"{pid}:{start}" for pid, start in living() if pid not in kept))
-        return
-    stays = set(arguments)
+    kept, handed_over = lineage(), int(arguments[0])
     for _ in range(TRIES):
-        doomed = [pid for pid, start in living() if pid not in kept and f"{pid}:{start}" not in stays]
+        doomed = [pid for pid, start in living() if pid not in kept and start > handed_over]
         if not doomed:
             return
         for pid in doomed:
@@ -42,7 +38,7 @@ def living():
     for name in os.listdir("/proc"):
         fields = stat(name) if name.isdigit() else None
         if fields and fields[0] not in "ZX" and not int(fields[6]) & KERNEL_THREAD:
-            yield int(name), fields[19]
+            yield int(name), int(fields[19])
 
 
 def lineage():

@@ -7,11 +7,15 @@ connection: the launcher in the guest keeps the output in files, and following i
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tatin_jobs.errors import SandboxError
@@ -30,7 +34,7 @@ from worker.sandboxes.base import (
     StartSpec,
 )
 from worker.sandboxes.launched import LaunchedRun, start_run
-from worker.ssh import Link
+from worker.ssh import Link, new_key
 
 GUEST_PATH = ":".join(
     (
@@ -57,6 +61,7 @@ GUEST_ENV: Mapping[str, str] = {
 }
 ROOT_SECONDS = 60.0
 _LAUNCHER = Path(launcher.__file__).read_text()
+_RENEW = Path(__file__).with_name("renew.py").read_text()
 _KILL_ALL = Path(__file__).with_name("kill_all.py").read_text()
 
 
@@ -71,9 +76,7 @@ class RemoteSandbox(Sandbox):
         *,
         env: Mapping[str, str] = GUEST_ENV,
         run_path: str = GUEST_RUN,
-        stays: Sequence[str] = (),
     ) -> None:
-        """``stays``: what ``processes`` saw before the first program of a job; ``kill_all`` leaves it alone."""
         self.name = name
         self.capabilities = capabilities
         self.link = link
@@ -81,7 +84,8 @@ class RemoteSandbox(Sandbox):
         self.death = ""
         self._env = dict(env)
         self._run_path = run_path
-        self.stays = tuple(stays)
+        self.handed_over = 0
+        """The moment of ``hand_over``, in the guest's clock ticks since boot: what started later is the job's."""
         self._sockets: Path | None = None
         self._servers: dict[int, asyncio.Server] = {}
 
@@ -116,16 +120,12 @@ class RemoteSandbox(Sandbox):
         self._servers[port] = server
 
     async def kill_all(self) -> None:
-        """Whatever was not there before the job dies, root's too; only the way in stays."""
-        await self._as_root(_KILL_ALL, *self.stays)
+        """Whatever started after the hand-over dies, root's too; only the way in stays."""
+        await self._as_root(_KILL_ALL, str(self.handed_over))
 
-    async def processes(self) -> tuple[str, ...]:
-        """What runs now, but for our own connection."""
-        return tuple((await self._as_root(_KILL_ALL, "list")).decode(errors="replace").split())
-
-    async def _as_root(self, source: str, *arguments: str) -> bytes:
+    async def _as_root(self, source: str, *arguments: str, stdin: bytes = b"") -> bytes:
         argv = ["sudo", "-n", "/usr/bin/python3", "-I", "-S", "-B", "-c", source, *arguments]
-        result = await self.run(argv, cwd="/", timeout_seconds=ROOT_SECONDS)
+        result = await self.run(argv, stdin=stdin, cwd="/", timeout_seconds=ROOT_SECONDS)
         if result.exit_status:
             seen = result.stderr.decode(errors="replace").strip()[-300:]
             raise SandboxError(f"Root of sandbox '{self.name}' failed at what Tatin asked of it.", seen=seen)
@@ -145,6 +145,27 @@ class RemoteSandbox(Sandbox):
         return self.death
 
     # For the provider
+
+    async def hand_over(self, *, grow: bool = False) -> None:
+        """Before anything of a job: clock, randomness, machine id and host key are this machine's alone from now on,
+        and the connection is made anew with the new key (F60). ``grow``: its disk is larger than when it was made.
+
+        Raises:
+            SandboxError: the guest did not do it; it must not be used.
+        """
+        key = new_key("guest")
+        told = {
+            "time": time.time(),
+            "entropy": secrets.token_hex(64),
+            "host_key": key.private,
+            "name": "tatin",
+            "grow": grow,
+        }
+        said = (await self._as_root(_RENEW, stdin=json.dumps(told).encode())).strip()
+        if not said.isdigit() or len(said) > 15:
+            raise SandboxError(f"Sandbox '{self.name}' was not handed over.", seen=repr(said[:100]))
+        self.handed_over = int(said)
+        await self.link.renew(replace(self.link.endpoint, host_key=key.public))
 
     def say_dead(self, seen: str) -> None:
         """The machine is gone; the first word counts."""

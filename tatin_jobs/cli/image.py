@@ -1,0 +1,93 @@
+"""``tatin image build``, ``tatin image list``: what the sandboxes of virtual machines are made from."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tatin_jobs.cli.options import AsJson
+from tatin_jobs.cli.output import cell, console, plain_table, print_json, say
+from tatin_jobs.home import Home
+from tatin_jobs.settings import load_settings
+from tatin_jobs.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from worker.images.store import Image
+
+
+class Action(StrEnum):
+    """What to do with images."""
+
+    BUILD = "build"
+    LIST = "list"
+
+
+def command(
+    action: Annotated[Action, typer.Argument(help="build: make one; list: show those of this home.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What jobs call it.")] = "tatin",
+    sandbox: Annotated[str, typer.Option("--sandbox", metavar="KIND", help="The kind of sandbox it is for.")] = "qemu",
+    profile: Annotated[
+        str, typer.Option("--profile", help="full: everything; ci: a small one with OpenCode.")
+    ] = "full",
+    without: Annotated[
+        str, typer.Option("--without", metavar="PARTS", help="Parts to leave out, with commas between: crush,bd")
+    ] = "",
+    ca_certificate: Annotated[
+        list[Path] | None,
+        typer.Option("--ca-certificate", metavar="FILE", help="A certificate authority that the image trusts."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Build though it is there, built from the same.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build an image, or list the images of this home.
+
+    A part that cannot be had stops the build; one that is left out by name stands in the image's manifest as missing.
+    """
+    home = Home(load_settings(os.environ).home)
+    if action is Action.LIST:
+        _list(home, as_json)
+        return
+    from worker.images.building import build_image
+    from worker.images.wish import BuildWish
+
+    parts = tuple(part.strip() for part in without.split(",") if part.strip())
+    wish = BuildWish(name, profile, parts, tuple(ca_certificate or ()), again)
+    image = build_image(sandbox, home, wish, say)
+    if as_json:
+        print_json({"image": _facts(image)})
+        return
+    say(f"✓ image '{image.note.name}' {image.note.digest[:16]}, {format_size(image.size_bytes)}")
+
+
+def _list(home: Home, as_json: bool) -> None:
+    from worker.images.store import age_of, images
+
+    found = images(home)
+    if as_json:
+        print_json({"images": [_facts(image) for image in found]})
+        return
+    table = plain_table("NAME", "DIGEST", "PROFILE", "SIZE", "AGE", "DEBIAN", "PARTS", right=("SIZE", "AGE"))
+    for image in found:
+        note = image.note
+        parts = ", ".join(_part(name, said) for name, said in note.parts.items())
+        age = format_duration(age_of(note))
+        size = format_size(image.size_bytes)
+        table.add_row(
+            *(cell(text) for text in (note.name, note.digest[:16], note.profile, size, age, note.debian)), parts
+        )
+    console().print(table) if found else say("No image is here. Try: tatin image build --sandbox qemu")
+
+
+def _part(name: str, said: str | None) -> str:
+    """A part with its version, as ``go 1.24.4``; one that was left out as ``crush -``."""
+    from worker.images.store import version_in
+
+    return f"{name} -" if said is None else f"{name} {version_in(said)}"
+
+
+def _facts(image: Image) -> dict[str, object]:
+    return {**image.note.model_dump(mode="json"), "size_bytes": image.size_bytes, "folder": str(image.folder)}

@@ -1,0 +1,149 @@
+"""The QEMU images of one home.
+
+    <home>/images/<name>/<digest>/   disk.qcow2, kernel, initrd, packages.txt, image.json
+    <home>/images/<name>/current     a link to the digest that new sandboxes are made from
+
+A build replaces the link in one step, so an image is there whole or not at all, and what runs keeps its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tatin_jobs.errors import PartMissing
+from tatin_jobs.home import Home
+from tatin_jobs.models import Frozen
+from worker.capacity import host_arch
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+DEFAULT_IMAGE = "tatin"
+CURRENT = "current"
+NOTE = "image.json"
+FILES = ("disk.qcow2", "kernel", "initrd")
+
+
+class ImageNote(Frozen):
+    """``image.json``. ``parts`` maps each part to what it said when asked for its version; None: left out by the
+    builder. ``build_key`` is what it was built from; ``digest`` is the SHA-256 of the disk."""
+
+    format: int = 1
+    name: str
+    digest: str
+    build_key: str
+    profile: str
+    arch: str
+    debian: str
+    disk_mib: int
+    built_at: datetime
+    parts: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image on this host."""
+
+    note: ImageNote
+    folder: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "disk.qcow2"
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "kernel"
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / "initrd"
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir() if path.is_file())
+
+
+def find_image(home: Home, name: str) -> Image:
+    """The image that new sandboxes of ``name`` are made from.
+
+    Raises:
+        PartMissing: there is none, it is half there, or it is for another kind of CPU.
+    """
+    folder = home.images / name / CURRENT
+    how = f"tatin image build --sandbox qemu{'' if name == DEFAULT_IMAGE else f' --name {name}'}"
+    if NAME.fullmatch(name) is None or not folder.exists():
+        raise PartMissing(f"There is no image '{name}' on this host.", seen=f"no '{folder}'", try_=how)
+    try:
+        note = ImageNote.model_validate_json((folder / NOTE).read_bytes())
+    except (OSError, ValidationError) as error:
+        seen = f"'{folder / NOTE}': {str(error).splitlines()[0]}"
+        raise PartMissing(f"The image '{name}' is not whole.", seen=seen, try_=f"{how} --again") from error
+    lacking = [file for file in FILES if not (folder / file).is_file()]
+    if lacking:
+        raise PartMissing(
+            f"The image '{name}' is not whole.", seen=f"'{folder}' lacks {', '.join(lacking)}", try_=f"{how} --again"
+        )
+    if note.arch != host_arch():
+        raise PartMissing(f"The image '{name}' is for {note.arch}; this host is {host_arch()}.", try_=f"{how} --again")
+    return Image(note, folder.resolve())
+
+
+def images(home: Home) -> Sequence[Image]:
+    """All images that are whole, by name."""
+    found = []
+    for folder in sorted(home.images.glob(f"*/{CURRENT}")):
+        try:
+            found.append(find_image(home, folder.parent.name))
+        except PartMissing:
+            continue
+    return found
+
+
+def publish(home: Home, draft: Path, note: ImageNote) -> Image:
+    """Make the finished ``draft`` the image that new sandboxes get; older digests that no sandbox uses go."""
+    folder = home.images / note.name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (draft / NOTE).write_text(json.dumps(note.model_dump(mode="json"), indent=1) + "\n")
+    target = folder / note.digest[:16]
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+    link = folder / f".{CURRENT}-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name)
+    link.replace(folder / CURRENT)
+    used = _used_digests(home)
+    for old in folder.iterdir():
+        if old.is_dir() and not old.is_symlink() and old.name != target.name and old.name not in used:
+            shutil.rmtree(old, ignore_errors=True)
+    return find_image(home, note.name)
+
+
+def _used_digests(home: Home) -> set[str]:
+    """Digests that sandboxes of this home stand on."""
+    used = set()
+    for path in home.sandboxes.glob("*/machine.json"):
+        try:
+            used.add(str(json.loads(path.read_text())["image"]))
+        except (OSError, ValueError, KeyError):
+            continue
+    return used
+
+
+def age_of(note: ImageNote) -> float:
+    """Seconds since it was built."""
+    return (datetime.now(UTC) - note.built_at).total_seconds()
+
+
+def version_in(said: str) -> str:
+    """The version in what a program says of it: ``1.24.4`` of ``go version go1.24.4 linux/amd64``."""
+    found = re.search(r"\d+(?:\.\d+)+[\w.-]*", said)
+    return found[0] if found else said[:40]
