@@ -325,7 +325,7 @@ class LogChunk(Frozen):
     """Pass it back to read on from behind this piece."""
     attempt: int
     stream: Literal["stdout", "stderr", "event", "tatin"]
-    """``event``: one event that an agent's adapter read from its output, as JSON; it stands in place of that output.
+    """``event``: what an agent's adapter read from its output, one JSON object a line, in place of that output.
     ``tatin``: a line of ours (a step, a notice), not the guest's."""
     data: bytes
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.sandboxes.base import Run, RunChunk, RunStatus, Sandbox, StartSpec
+from worker.signs_of_life import LOOKS, Busyness, CpuSeconds
 
 OUTSIDE_GRACE_SECONDS = 15.0
 """How much later than the guest's own launcher the worker acts."""
+LINGER_SECONDS = 15.0
+"""How long a process may stay, without a sign of life, after its agent has said its last word."""
 LAST_WORDS_SECONDS = 1.0
 """How long a command that is to be stopped may still say why it cannot go on."""
 
@@ -23,7 +26,8 @@ LAST_WORDS_SECONDS = 1.0
 @dataclass(frozen=True)
 class Followed:
     """How it ended. ``exit_status`` None: it was ended from outside. ``stalled``: it was quiet for too long.
-    ``stopped``: ``enough`` said so."""
+    ``stopped``: ``enough`` said so. ``lingered``: it had said its last word and stayed; then ``exit_status`` is 0, for
+    the status is that of our own signal."""
 
     exit_status: int | None
     timed_out: bool
@@ -33,6 +37,11 @@ class Followed:
     stderr_bytes: int = 0
     cut: bool = False
     stopped: bool = False
+    lingered: bool = False
+
+
+class _Lingers(Exception):
+    """The command has done what it was to do, and does not end."""
 
 
 class _Enough(Exception):
@@ -51,6 +60,7 @@ async def run_followed(
     idle_seconds: float | None = None,
     other_activity: Callable[[], float] = lambda: 0.0,
     enough: asyncio.Event | None = None,
+    finished: Callable[[], bool] | None = None,
 ) -> Followed:
     """Start it and follow it to its end, as ``follow_run``."""
     started = time.monotonic()
@@ -63,6 +73,8 @@ async def run_followed(
         idle_seconds=idle_seconds,
         other_activity=other_activity,
         enough=enough,
+        cpu_seconds=cpu_of(sandbox),
+        finished=finished,
     )
 
 
@@ -75,11 +87,14 @@ async def follow_run(
     idle_seconds: float | None = None,
     other_activity: Callable[[], float] = lambda: 0.0,
     enough: asyncio.Event | None = None,
+    cpu_seconds: CpuSeconds | None = None,
+    finished: Callable[[], bool] | None = None,
 ) -> Followed:
     """Hand every piece of its output, from the first on, to ``on_output``; return when it has ended or was ended.
 
     ``started``: when, by the monotonic clock; by an earlier worker perhaps. ``other_activity`` gives the monotonic
-    time of the last sign of life that is not output (model traffic). When ``enough`` is set the command is stopped.
+    time of the last sign of life that is not output (model traffic); ``cpu_seconds`` what was computed. When ``enough``
+    is set the command is stopped; when ``finished`` says so and it does not end, it is ended.
 
     Raises:
         SandboxError: the sandbox failed. Whatever ``on_output`` raises also ends the command and is passed on.
@@ -92,12 +107,23 @@ async def follow_run(
             last_output = time.monotonic()
             on_output(chunk)
 
+    busyness = Busyness(cpu_seconds)
+
     async def watch_idle(limit: float) -> None:
+        await busyness.look()
         while True:
-            quiet_since = max(last_output, other_activity())
+            quiet_since = max(last_output, other_activity(), busyness.last_busy)
             left = quiet_since + limit - time.monotonic()
             if left <= 0:
                 raise _Stalled
+            await asyncio.sleep(min(left, limit / LOOKS))
+            await busyness.look()
+
+    async def watch_finished(over: Callable[[], bool]) -> None:
+        while True:
+            left = max(last_output, other_activity()) + LINGER_SECONDS - time.monotonic() if over() else LINGER_SECONDS
+            if left <= 0:
+                raise _Lingers
             await asyncio.sleep(left)
 
     async def watch_enough(event: asyncio.Event) -> None:
@@ -105,23 +131,37 @@ async def follow_run(
         await asyncio.sleep(LAST_WORDS_SECONDS)
         raise _Enough
 
-    stalled = late = stopped = False
+    stalled = late = stopped = lingered = False
     left = started + spec.timeout_seconds + spec.grace_seconds + OUTSIDE_GRACE_SECONDS - time.monotonic()
     try:
         async with asyncio.timeout(max(OUTSIDE_GRACE_SECONDS, left)):
             idle = watch_idle(idle_seconds) if idle_seconds else None
-            await _first(follow(), idle, watch_enough(enough) if enough else None)
+            ending = watch_finished(finished) if finished else None
+            await _first(follow(), idle, ending, watch_enough(enough) if enough else None)
+    except _Lingers:
+        lingered = True
     except _Stalled:
         stalled = True
     except _Enough:
         stopped = True
     except TimeoutError:
         late = True
-    if stalled or late or stopped:
+    if stalled or late or stopped or lingered:
         await run.stop(spec.grace_seconds)
     seconds = time.monotonic() - started
     followed = _followed(await run.status(), stalled=stalled, late=late, seconds=seconds)
+    if lingered:
+        return replace(followed, exit_status=0, timed_out=False, lingered=True)
     return replace(followed, exit_status=None, stopped=True) if stopped else followed
+
+
+def cpu_of(sandbox: Sandbox) -> CpuSeconds:
+    """What the sandbox has computed so far."""
+
+    async def seconds() -> float | None:
+        return (await sandbox.usage()).cpu_seconds
+
+    return seconds
 
 
 def _followed(status: RunStatus, *, stalled: bool, late: bool, seconds: float) -> Followed:

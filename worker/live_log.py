@@ -89,7 +89,9 @@ class LiveLog:
             data = data[known:]
             pieces: list[Piece] = [(stream, data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
         else:
-            pieces = [] if known else [("event", json.dumps(record_of(event)).encode()) for event in _seen(events)]
+            pieces = (
+                [] if known else [("event", json.dumps(record_of(event)).encode() + b"\n") for event in _seen(events)]
+            )
         size = sum(len(piece) for _, piece in pieces)
         now = time.monotonic()
         earned = (now - self._refilled) * LIVE_BYTES_PER_SECOND

@@ -43,7 +43,7 @@ from worker.control import Control, Interruption, Stop
 from worker.ending import Ending, excused, failed_by, how_it_ended, interrupted_by, os_failure
 from worker.events import EventLog
 from worker.facts import Facts
-from worker.followed import Followed, follow_run, run_followed
+from worker.followed import Followed, cpu_of, follow_run, run_followed
 from worker.gateway import ModelGateway, check_budget, price_of, select_provider, speaking
 from worker.gateway.providers import host_and_port
 from worker.guest_network import GuestNetwork
@@ -324,6 +324,8 @@ class Attempt:
                 idle_seconds=self._spec.idle_timeout_seconds,
                 other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
                 enough=gateway.usage.enough if gateway else None,
+                cpu_seconds=cpu_of(sandbox),
+                finished=lambda: reader.finished,
             )
             if followed.cut:
                 live.say_cut()
@@ -334,7 +336,7 @@ class Attempt:
         verdict = await self._judge(sandbox, followed, reader, bytes(stderr_tail))
         self._facts.agent = self._facts.agent.model_copy(
             update={
-                "exit_status": followed.exit_status,
+                "exit_status": None if followed.lingered else followed.exit_status,
                 "timed_out": followed.timed_out,
                 "seconds": round(followed.seconds, 3),
                 "stdout_bytes": followed.stdout_bytes,
@@ -376,6 +378,9 @@ class Attempt:
         if followed.exit_status is None:
             return Verdict(Outcome.TIMED_OUT, Reason.AGENT, f"The agent {how_it_ended(followed)}.")
         verdict = reader.verdict(followed.exit_status, stderr_tail, await self._changed(sandbox, followed))
+        if followed.lingered:
+            stayed = "Its process stayed after its last word and was ended."
+            verdict = replace(verdict, message=f"{verdict.message} {stayed}".strip())
         if verdict.outcome is not Outcome.FAILED:
             return verdict
         if (await sandbox.usage()).oom_kills:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tatin_jobs.cli.jobs_view import ended, style
 from tatin_jobs.cli.log_view import LineSplitter, follow_log
-from tatin_jobs.cli.readable import event_lines, event_of
+from tatin_jobs.cli.readable import EventStream, event_lines
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Job, JobEvent, LogChunk
 from tatin_jobs.states import JobState
@@ -73,6 +73,7 @@ class _JobLog:
     def __init__(self, view: LiveView, job: Job) -> None:
         self._view = view
         self._job = job
+        self._events = EventStream()
         self._lines = {stream: LineSplitter(self._line) for stream in ("stdout", "stderr")}
 
     def follow(self, store: Store, stop: threading.Event) -> None:
@@ -85,8 +86,9 @@ class _JobLog:
     def show(self, chunk: LogChunk) -> None:
         """One piece."""
         if chunk.stream == "event":
-            for line, style in event_lines(event_of(chunk.data)):
-                self._view.line(self._job, line, style)
+            for event in self._events.feed(chunk.data):
+                for line, style in event_lines(event):
+                    self._view.line(self._job, line, style)
         elif chunk.stream == "tatin":
             self._view.line(self._job, f"tatin: {clean(chunk.data.decode('utf-8', 'replace')).strip()}", "dim")
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tatin_jobs.cli.output import write_text
-from tatin_jobs.cli.readable import event_lines, event_of
+from tatin_jobs.cli.readable import EventStream, event_lines
 from tatin_jobs.models import LogChunk
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
@@ -46,6 +46,7 @@ class LogPrinter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._cleaners: dict[str, LogCleaner] = {}
+        self._events = EventStream()
         self._attempt: int | None = None
         self._in_line = False
 
@@ -59,7 +60,8 @@ class LogPrinter:
             for line in chunk.data.decode("utf-8", "replace").splitlines():
                 self.ours(line)
         elif chunk.stream == "event":
-            self.event(event_of(chunk.data))
+            for event in self._events.feed(chunk.data):
+                self.event(event)
         else:
             self._write(self._cleaners.setdefault(chunk.stream, LogCleaner()).feed(chunk.data))
 

@@ -24,6 +24,22 @@ def event_of(data: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
+class EventStream:
+    """Events out of the pieces of a live log, of which one may hold several, or a part of one."""
+
+    MAX_BYTES = 2**20
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """The events that this piece completes; what is none (its beginning is not kept any more) is passed over."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > self.MAX_BYTES:
+            self._rest = b""
+        return [event for line in whole if (event := event_of(line))]
+
+
 def event_lines(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(line, style) of one event: messages and errors in full, a tool call as one line, the beginning of a thought and
     of a result. Styles are rich's; the lines are clean."""

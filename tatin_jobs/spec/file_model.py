@@ -242,7 +242,7 @@ class JobFile(_Section):
     )
     idle_timeout: f.Timeout = Field(
         DEFAULT_IDLE_TIMEOUT_SECONDS,
-        description="How long the agent may be quiet: no output, and no call of its model.",
+        description="How long the agent may be quiet: no output, no call of its model, and its CPU idle.",
         examples=["15m"],
     )
     budget: BudgetFile | None = Field(

@@ -61,7 +61,7 @@ def test_a80_a_live_log_passes_no_control_on(capsys: pytest.CaptureFixture[str])
     printer = LogPrinter(Console(markup=True, width=200))
     data = HOSTILE.encode("utf-8", "surrogatepass")
     event = {"kind": "message", "text": HOSTILE}
-    printer.show(LogChunk(cursor="1", attempt=1, stream="event", data=json.dumps(event).encode()))
+    printer.show(LogChunk(cursor="1", attempt=1, stream="event", data=json.dumps(event).encode() + b"\n"))
     for stream in ("stdout", "stderr", "tatin"):
         for half in (data[: len(data) // 2], data[len(data) // 2 :]):
             printer.show(LogChunk(cursor="1", attempt=1, stream=stream, data=half))

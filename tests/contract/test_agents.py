@@ -127,6 +127,15 @@ def test_work_that_was_done_is_a_success(tool: str) -> None:
 
 
 @for_each_tool
+def test_tool_that_has_said_its_last_word_is_known_to_have(tool: str) -> None:
+    """So that a process which stays is ended; of a program that prints what it likes it cannot be known."""
+    reader = adapter(tool).reader()
+    assert not reader.finished
+    reader.feed(SAMPLES[tool])
+    assert reader.finished is ADAPTERS[tool].prints_events
+
+
+@for_each_tool
 @pytest.mark.parametrize("exit_status", [1, 2, 126, 137, 143, 255])
 def test_exit_status_that_is_not_0_is_never_a_success(tool: str, exit_status: int) -> None:
     """A70: whatever it printed."""

@@ -112,6 +112,18 @@ async def test_each_failure_has_its_outcome_and_reason(
     assert (result.outcome, result.reason, result.message, result.accepted) == (outcome, reason, job.message, True)
 
 
+@pytest.mark.needs("bwrap")
+async def test_an_agent_that_says_nothing_but_computes_is_no_stall(tmp_path: Path) -> None:
+    """F55: a build may be quiet for longer than ``idle_timeout``."""
+    with bench(tmp_path, lambda home: BwrapProvider(home, home.id())) as made:
+        busy = "timeout 3 sh -c 'while :; do :; done'; echo done > done.txt"
+        job, result = await made.run(command=busy, idle_timeout_seconds=1)
+    assert job.outcome is Outcome.SUCCEEDED, job.message
+    assert result.sandbox is not None
+    assert result.sandbox.cpu_seconds is not None
+    assert result.sandbox.cpu_seconds > 0.5
+
+
 async def test_a_silent_agent_that_left_only_an_artifact_did_something(each: Bench) -> None:
     job, result = await each.run(command="echo kept > ../note.txt")
     assert job.outcome is Outcome.SUCCEEDED, job.message

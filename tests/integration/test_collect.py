@@ -53,12 +53,12 @@ async def test_patterns_choose_and_odd_names_do_not_confuse_them(clone: Clone) -
 
 
 async def test_transcripts_come_beside_the_artifacts(clone: Clone) -> None:
-    await clone.sh("mkdir -p share/tool; echo '{}' >share/tool/session.json; ln -s /etc/passwd link", GUEST_HOME)
+    await clone.sh("mkdir -p share/--tool; echo '{}' >share/--tool/session.json; ln -s /etc/passwd link", GUEST_HOME)
     _, collected = await clone.bring_back(
         transcript_paths=["/home/agent/share", "/home/agent/link", "/none", "relative"]
     )
-    assert [item.name for item in collected.transcripts] == ["share/tool/session.json"]
-    assert (clone.folder / "transcript/share/tool/session.json").read_text() == "{}\n"
+    assert [item.name for item in collected.transcripts] == ["share/_-tool/session.json"], "an option no more"
+    assert (clone.folder / "transcript/share/_-tool/session.json").read_text() == "{}\n"
     assert any("symbolic link" in text for text in collected.refused)
 
 

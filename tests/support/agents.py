@@ -143,6 +143,7 @@ class AgentBench:
                 read,
                 idle_seconds=idle_seconds,
                 other_activity=lambda: gateway.usage.last_activity,
+                finished=lambda: reader.finished,
             )
             await self.sandbox.kill_all()
         verdict = None

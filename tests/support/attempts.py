@@ -54,6 +54,7 @@ class Bench:
     store: Store
     provider: SandboxProvider
     repository: PackedRepo
+    need: Need = SMALL
     context: Context = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +87,9 @@ class Bench:
         """One job as a batch of its own."""
         now = datetime.now(UTC)
         batch = names.batch_id()
-        job = Job(id=names.job_id(spec.name), batch=batch, spec=spec, need=SMALL, state=JobState.QUEUED, created_at=now)
+        job = Job(
+            id=names.job_id(spec.name), batch=batch, spec=spec, need=self.need, state=JobState.QUEUED, created_at=now
+        )
         self.store.submit(Batch(id=batch, created_at=now, jobs=(job.id,)), [job])
         return job
 

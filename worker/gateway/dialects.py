@@ -27,9 +27,10 @@ def speaking(name: str, provider: ModelProvider, tool: str, apis: Sequence[Api])
         if known in (api, "both"):
             return api, provider.model_copy(update={"api": api})
     raise AttemptError(
-        f"`tool: {tool}` speaks only {TITLES[apis[0]]}, and model provider '{name}' does not.",
+        f"`tool: {tool}` speaks only {TITLES[apis[0]]}, and model provider '{name}' does not: use `tool: opencode` or"
+        " `tool: pi` with it.",
         seen=f'[models.{name}] api = "{known}"',
-        try_=f"use `tool: opencode` or `tool: pi` with it. If that server has Anthropic's `/v1/messages` too, write"
-        f' api = "both" into [models.{name}] of the worker\'s tatin.toml.',
+        try_=f'if that server has Anthropic\'s `/v1/messages` too, write api = "both" into [models.{name}] of the'
+        " worker's tatin.toml.",
         reason=Reason.REFUSED,
     )

@@ -149,7 +149,10 @@ class Unpacker:
             return (name.decode(),)
         if name.startswith(b"./"):
             return (ARTIFACTS, *split_name(name[2:].removeprefix(b"work/"), self._limits.depth))
-        return (TRANSCRIPT, *split_name(name.removeprefix(self._home), self._limits.depth))
+        # Agents name a session's folder after the working directory, `-home-agent-work-repo`. Nobody speaks of these
+        # names, so here they are mended: programs would take them for options.
+        mended = name.removeprefix(self._home).replace(b"/-", b"/_")
+        return (TRANSCRIPT, *split_name(mended, self._limits.depth))
 
     def _check_size(self, member: Member) -> None:
         if member.size > self._limits.file_bytes:

@@ -20,6 +20,7 @@ from worker.sandboxes.base import (
     SandboxUsage,
     StartSpec,
 )
+from worker.sandboxes.bwrap.cpu import tree_cpu_seconds
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
@@ -115,7 +116,11 @@ class BwrapSandbox(Sandbox):
 
     async def usage(self) -> SandboxUsage:
         self._note_limits()
-        return SandboxUsage(peak_memory_mib=self._peak_mib, oom_kills=self._oom_kills)
+        return SandboxUsage(
+            cpu_seconds=tree_cpu_seconds(self._process.pid),
+            peak_memory_mib=self._peak_mib,
+            oom_kills=self._oom_kills,
+        )
 
     async def wait_dead(self) -> str:
         await self._dead.wait()

@@ -27,11 +27,12 @@ class Shown:
 def chunks() -> list[LogChunk]:
     call = {"kind": "tool_call", "text": "make test", "data": {"name": "Bash", "id": "1"}}
     said = {"kind": "message", "text": "It works."}
+    events = b"".join(json.dumps(event).encode() + b"\n" for event in (call, said))
     return [
         LogChunk(cursor="1", attempt=1, stream="stdout", data=b"setup says "),
         LogChunk(cursor="2", attempt=1, stream="stdout", data=b"so\n"),
-        LogChunk(cursor="3", attempt=1, stream="event", data=json.dumps(call).encode()),
-        LogChunk(cursor="4", attempt=1, stream="event", data=json.dumps(said).encode()),
+        LogChunk(cursor="3", attempt=1, stream="event", data=b'cut off"}\n' + events[:40]),
+        LogChunk(cursor="4", attempt=1, stream="event", data=events[40:]),
         LogChunk(cursor="5", attempt=1, stream="tatin", data=b"a notice\n"),
     ]
 
