@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,10 @@ _ENDED = re.compile(
 )
 """What a line of a stream has when the stream is at its end, in Chat Completions, Messages and Responses. (Inside a
 JSON string the quotes would be escaped, so what a model says is not taken for it.)"""
+_SIGNS = (b'"error"', b"response.failed", b"[DONE]", b"message_stop", b"response.completed", b"response.incomplete")
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+"""One of these is in whatever the two patterns above find."""
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _PIECE = re.compile(rb'"delta"\s*:')
 """A piece of the model's own words, in all three dialects."""
 
@@ -44,8 +48,7 @@ class AnswerReader:
     def feed(self, data: bytes) -> None:
         """The next bytes of the answer."""
         if self._is_stream:
-            for line in self._lines(data):
-                self._read_line(line)
+            self._feed_stream(data)
         elif self._is_json and not self._skipping:
             self._rest += data
             if len(self._rest) > MAX_BODY_BYTES:
@@ -64,6 +67,14 @@ class AnswerReader:
         told = self.tokens or Tokens()
         return replace(told, output=max(told.output or 0, self.pieces))
 
+    def _read_lines(self, lines: bytes) -> None:
+        """Whole lines. Most of a stream is pieces of words: what has nothing else in it is not taken apart."""
+        if any(sign in lines for sign in _SIGNS) or _FINISH.search(lines) or _USAGE.search(lines):
+            for line in lines.split(b"\n"):
+                self._read_line(line)
+        else:
+            self.pieces += len(_PIECE.findall(lines))
+
     def _read_line(self, line: bytes) -> None:
         if not line.startswith(b"data:"):
             return
@@ -71,20 +82,21 @@ class AnswerReader:
         if not self.failed and _FAILED.search(data):
             self.failed, self.error = True, data[:ERROR_BYTES]
         self.finished = self.finished or self.failed or _ENDED.search(data) is not None
-        self.pieces += _PIECE.search(data) is not None
-        if b'"usage"' in data:
+        self.pieces += len(_PIECE.findall(data))
+        if _USAGE.search(data):
             self._look_into(data)
 
-    def _lines(self, data: bytes) -> Iterator[bytes]:
-        *whole, last = data.split(b"\n")
-        for part in whole:
-            line = bytes(self._rest) + part
+    def _feed_stream(self, data: bytes) -> None:
+        end = data.rfind(b"\n") + 1
+        if end:
+            lines = bytes(self._rest) + data[:end]
             self._rest.clear()
-            if not self._skipping:
-                yield line
-            self._skipping = False
+            if self._skipping:
+                lines = lines[lines.index(b"\n") + 1 :]
+                self._skipping = False
+            self._read_lines(lines)
         if not self._skipping:
-            self._rest += last
+            self._rest += data[end:]
             if len(self._rest) > MAX_LINE_BYTES:
                 self._rest.clear()
                 self._skipping = True

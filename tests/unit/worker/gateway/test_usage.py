@@ -231,3 +231,33 @@ def test_model_time_counts_parallel_calls_once(monkeypatch: pytest.MonkeyPatch) 
 )  # fmt: skip
 def test_status_stands_for_a_reason(status: int, reason: Reason) -> None:
     assert status_reason(status) is reason
+
+
+_LINES = [
+    b'data: {"delta": {"content": "a"}}',
+    b'data: {"choices": [{"delta": {"content": "\\"error\\": {"}, "finish_reason": null}], "usage": null}',
+    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}',
+    b'data: {"usage": {"prompt_tokens": 7, "completion_tokens": 3}}',
+    b'data: {"type":"error","error":{"message":"x"}}',
+    b"data: [DONE]",
+    b"event: message_stop",
+    b"",
+]
+
+
+@given(st.lists(st.sampled_from(_LINES), max_size=12), st.lists(st.integers(1, 60), min_size=1, max_size=8))
+def test_a_stream_says_the_same_however_it_is_cut(lines: list[bytes], sizes: list[int]) -> None:
+    """Blocks of words are counted whole, lines that tell of more are taken apart: both must read alike."""
+    data = b"".join(line + b"\n" for line in lines)
+    cut, whole = AnswerReader("text/event-stream"), AnswerReader("text/event-stream")
+    for line in lines:
+        whole.feed(line + b"\n")
+    start = 0
+    for size in sizes * (len(data) + 1):
+        cut.feed(data[start : start + size])
+        start += size
+        if start >= len(data):
+            break
+    assert (cut.finished, cut.failed, cut.error, cut.tokens, cut.pieces) == (
+        *(whole.finished, whole.failed, whole.error, whole.tokens, whole.pieces),
+    )
