@@ -13,7 +13,7 @@ from typing import Any
 from tatin_jobs import names
 from tatin_jobs.netrules import RuleError, parse_rule
 from tatin_jobs.spec.addresses import check_base_url
-from tatin_jobs.spec.problems import FieldError, nearest, one_of
+from tatin_jobs.spec.problems import FieldError, nearest, one_of, shown
 from tatin_jobs.spec.unsupported import NOT_YET, VALUES
 from tatin_jobs.states import Reason
 from tatin_jobs.units import MIB, format_size, parse_duration, parse_size
@@ -296,6 +296,17 @@ def no_repeats(texts: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(texts)) < len(texts):
         raise FieldError("names the same thing twice.")
     return texts
+
+
+def template_vars(value: object) -> dict[str, Any]:
+    """Names that a template may use, with whatever values."""
+    if not isinstance(value, dict):
+        raise FieldError("is not a mapping.", "write {name: value}.")
+    for name in value:
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) is None:
+            what = f"has the name {shown(name)}, which a template cannot use."
+            raise FieldError(what, "use letters, digits and `_`, a letter first.")
+    return value
 
 
 def command(value: object) -> str | tuple[str, ...]:

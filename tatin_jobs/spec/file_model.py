@@ -194,6 +194,12 @@ class JobFile(_Section):
         description="A UTF-8 file with the prompt, beside or below the job file; anywhere else by its absolute path.",
         examples=["prompt.md"],
     )
+    template: f.PromptPath | None = Field(
+        None,
+        description="A Jinja2 template of the prompt, a file as with `prompt_file`.",
+        examples=["fix.md.j2"],
+    )
+    vars: f.Vars = Field(default_factory=dict, description="The names that `template` uses.", examples=[{"issue": 12}])
     command: f.Command | None = Field(
         None,
         description="With `tool: command`: the program that is the agent. A list is its argument vector, a text a"

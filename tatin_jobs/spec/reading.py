@@ -20,8 +20,9 @@ from tatin_jobs.spec.local_files import Surroundings
 from tatin_jobs.spec.matrix import expand
 from tatin_jobs.spec.need import need_of
 from tatin_jobs.spec.overrides import Override, apply, read_overrides
-from tatin_jobs.spec.problems import Problem, complaint, dotted
+from tatin_jobs.spec.problems import FieldError, Problem, complaint, dotted
 from tatin_jobs.spec.resolve import CannotKeep, Keeper
+from tatin_jobs.spec.templates import Key, key_of, render_prompts
 from tatin_jobs.spec.validate import validate
 from tatin_jobs.spec.variables import fill_in
 from tatin_jobs.spec.yaml_nodes import Document, read_documents
@@ -91,13 +92,14 @@ def read_jobs(
 
 
 def _resolve(pending: Sequence[_Pending], settings: Settings, blobs: Blobs, now: datetime) -> list[ReadJob]:
+    prompts = _prompts_of_templates(pending)
     keeper = Keeper(blobs)
     jobs: list[ReadJob] = []
     complaints: list[Complaint] = []
     told: set[tuple[str, str]] = set()
     for item in pending:
         try:
-            spec = keeper.spec(item.job, _default_name(item.file))
+            spec = keeper.spec(item.job, _default_name(item.file), prompts.get(key_of(item.job)))
         except CannotKeep as error:
             complaints += _complaints(item.file, item.document, [error.problem])
             continue
@@ -110,6 +112,20 @@ def _resolve(pending: Sequence[_Pending], settings: Settings, blobs: Blobs, now:
     if complaints:
         raise BadJobFile(list(dict.fromkeys(complaints)))
     return jobs
+
+
+def _prompts_of_templates(pending: Sequence[_Pending]) -> dict[Key | None, str]:
+    """Rendered before anything is kept. Raises BadJobFile."""
+    rendered = render_prompts(item.job for item in pending)
+    complaints = []
+    for item in pending:
+        key = key_of(item.job)
+        if key and isinstance(wrong := rendered[key], FieldError):
+            problem = Problem(("template",), wrong.message, try_=wrong.try_)
+            complaints += _complaints(item.file, item.document, [problem])
+    if complaints:
+        raise BadJobFile(list(dict.fromkeys(complaints)))
+    return {key: text for key, text in rendered.items() if isinstance(text, str)}
 
 
 def _read_file(

@@ -52,14 +52,15 @@ class Keeper:
         self._packed: dict[tuple[FilePath, str | None, int | None], PackedRepo] = {}
         self._files: dict[FilePath, tuple[str, int]] = {}
 
-    def spec(self, job: JobFile, default_name: str) -> JobSpec:
-        """The resolved job.
+    def spec(self, job: JobFile, default_name: str, rendered: str | None = None) -> JobSpec:
+        """The resolved job. ``rendered``: its prompt, where that is a template.
 
         Raises:
             CannotKeep: a file cannot be read any more, a folder is no repository or has no such ref, the disk is full.
             PartMissing: there is a local repository, and git is not installed.
         """
-        prompt, prompt_blob = self._keep_prompt(job)
+        source = job.prompt_file or job.template
+        prompt, prompt_blob = self._keep_prompt(_prompt(job) if rendered is None else rendered)
         return JobSpec(
             name=job.name or default_name,
             labels=job.labels,
@@ -68,7 +69,7 @@ class Keeper:
             model=Model(**job.model.model_dump()) if job.model else None,
             prompt=prompt,
             prompt_blob=prompt_blob,
-            prompt_name=job.prompt_file.path.name if job.prompt_file else None,
+            prompt_name=source.path.name if source else None,
             command=job.command,
             args=job.args,
             inputs=self._keep_inputs(job),
@@ -94,17 +95,16 @@ class Keeper:
     def warnings(self, job: JobFile, now: datetime) -> tuple[str, ...]:
         """What a person should know of a job whose spec was made."""
         found = []
-        if job.prompt_file and job.prompt_file.outside:
-            found.append(f"the prompt is from outside the job file's folder: {shown(str(job.prompt_file.path))}")
+        if (source := job.prompt_file or job.template) and source.outside:
+            found.append(f"the prompt is from outside the job file's folder: {shown(str(source.path))}")
         if job.not_before and job.not_before <= now:
             found.append("not_before is past, so the job is not held")
         if (folder := _folder(job)) and (paths := self._packed[_key(job, folder)].uncommitted):
             found.append(_uncommitted(folder, paths))
         return tuple(found)
 
-    def _keep_prompt(self, job: JobFile) -> tuple[str | None, str | None]:
+    def _keep_prompt(self, text: str | None) -> tuple[str | None, str | None]:
         """(prompt, blob): a long one is a blob."""
-        text = job.prompt_file.text if job.prompt_file else job.prompt
         data = (text or "").encode()
         if len(data) <= INLINE_PROMPT_BYTES:
             return text, None
@@ -150,6 +150,10 @@ class Keeper:
             except OSError as error:
                 raise CannotKeep(("repo",), f"cannot be packed: {error}.") from error
         return self._packed[key]
+
+
+def _prompt(job: JobFile) -> str | None:
+    return job.prompt_file.text if job.prompt_file else job.prompt
 
 
 def _verify(job: JobFile) -> Verify | None:

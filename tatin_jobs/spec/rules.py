@@ -11,6 +11,8 @@ from typing import Any
 from tatin_jobs.spec.checks import TOOLS
 from tatin_jobs.spec.problems import Problem
 
+PROMPTS = ("prompt", "prompt_file", "template")
+"""Each gives the prompt."""
 _OWN_POLICY = ("setup", "verify")
 
 
@@ -27,8 +29,11 @@ def tool_of(job: Mapping[str, Any]) -> object:
 
 
 def _excluded(job: Mapping[str, Any]) -> Iterator[Problem]:
-    if "prompt" in job and "prompt_file" in job:
-        yield Problem(("prompt_file",), "stands beside `prompt`.", try_="keep one of the two.")
+    first, *others = [name for name in PROMPTS if name in job] or [""]
+    for other in others:
+        yield Problem((other,), f"stands beside `{first}`.", try_="keep one of the two.")
+    if "vars" in job and "template" not in job:
+        yield Problem(("vars",), "goes only with `template`.", try_="remove it, or write a `template`.")
     if "command" in job and tool_of(job) in TOOLS and tool_of(job) != "command":
         yield Problem(("command",), "goes only with `tool: command`.", try_="remove it, or change `tool`.")
     repo = job.get("repo")
@@ -64,7 +69,7 @@ def _missing(job: Mapping[str, Any]) -> Iterator[Problem]:
             "goes only with a `model`: it is the calls through the model route that are counted.",
             try_="name the model, or limit the time with `timeout`.",
         )
-    if tool != "command" and "prompt" not in job and "prompt_file" not in job:
+    if tool != "command" and not any(name in job for name in PROMPTS):
         yield Problem(("prompt",), "is missing.", try_="write what the agent is to do as `prompt` or `prompt_file`.")
     repo = job.get("repo")
     if isinstance(repo, dict) and "url" not in repo and "path" not in repo:

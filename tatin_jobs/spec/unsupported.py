@@ -7,8 +7,6 @@ from collections.abc import Mapping
 NOT_YET = "is not supported yet."
 
 FIELDS: Mapping[tuple[str, ...], str] = {
-    ("template",): "write the text into `prompt` or `prompt_file`.",
-    ("vars",): "write the text into `prompt`; `${VAR}` takes values from the environment.",
     ("image",): "leave it out; the sandbox has its own.",
     ("secrets",): "leave it out; the keys of models are settings of the worker.",
     ("keep",): "leave it out; sandboxes are destroyed when the job ends.",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tatin_jobs.embedded import socket_path
-from tatin_jobs.models import Job, Verify
+from tatin_jobs.models import Job, Verify, VerifyIn
 from tatin_jobs.results import attempt_folders, read_result
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tests.support.attempts import Bench, bench
@@ -38,10 +38,10 @@ def _worker(made: Bench, job: Job, point: str, **environment: str) -> int:
     return subprocess.run(command, env=env, timeout=60, check=False).returncode
 
 
-def _submit(made: Bench) -> Job:
+def _submit(made: Bench, where: VerifyIn = "same") -> Job:
     mark = f"{made.home.id()}-mark"
     command = f"(setsid sh -c 'exec sleep 301 {mark}' 2>/dev/null &); echo $TATIN_ATTEMPT > attempt.txt; echo said"
-    return made.submit(made.spec(command=command, setup="true", verify=Verify(run="test -s attempt.txt")))
+    return made.submit(made.spec(command=command, setup="true", verify=Verify(run="test -s attempt.txt", where=where)))
 
 
 def _nothing_is_left(made: Bench) -> None:
@@ -75,6 +75,17 @@ def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(made: Bench, poin
     assert "+2\n" in (made.home.attempt(job.id, 2) / "changes.patch").read_text()
     finished = [event for event in made.store.events(job.id) if event.move == "finish"]
     assert len(finished) == 1
+    _nothing_is_left(made)
+
+
+@pytest.mark.parametrize("point", ["destroying", "verifying"])
+def test_a_worker_killed_between_or_in_its_two_sandboxes_leaves_neither(made: Bench, point: str) -> None:
+    """F01, I5: `verify` in a second sandbox, when the first is gone or about to be."""
+    job = _submit(made, "fresh")
+    assert _worker(made, job, point) == -9
+    assert _worker(made, job, "never") == 0
+    ended = made.store.job(job.id)
+    assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 2, 1)
     _nothing_is_left(made)
 
 

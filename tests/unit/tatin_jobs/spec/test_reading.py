@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def test_every_field_is_in_the_documentation() -> None:
 def test_every_example_is_a_job_file(jobs: JobFolder, file: str) -> None:
     text = (PROJECT / "jobs" / file).read_text()
     make_repository(jobs.root / "repo")
+    shutil.copytree(PROJECT / "jobs" / "prompts", jobs.folder / "prompts")
     for job in jobs.read(jobs.write(text.replace("repo: ..", "repo: ../repo"))):
         assert job.spec.name
         assert job.need.cpus
