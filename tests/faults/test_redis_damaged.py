@@ -14,6 +14,7 @@ from tatin_jobs.models import Job
 from tatin_jobs.results import read_result
 from tatin_jobs.states import JobState, Outcome
 from tests.faults.harness.fleet import GATE, Fleet, fleet
+from tests.faults.harness.servers import fake_clock
 from tests.support.cli import argv
 from tests.support.disks import fill, small_disk
 from tests.support.wait import until
@@ -151,13 +152,7 @@ def test_a_jump_of_the_stores_clock_restarts_nothing_and_holds_nobody_for_ever(t
     """F07: an hour in each direction, under a real Valkey; a dead worker's job still comes back."""
     clock = tmp_path / "clock"
     clock.write_text("+0")
-    environment = {
-        "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with fleet(tmp_path, "valkey", environment=environment) as made:
+    with fleet(tmp_path, "valkey", environment=fake_clock(clock)) as made:
         host, dying = made.host("h1", slots=1), made.host("dying", slots=1)
         gate = f"[ $TATIN_ATTEMPT = 2 ] || {{ {GATE}; }}; echo did > did.txt"
         first, second = made.submit(*[made.spec(gate)] * 2)

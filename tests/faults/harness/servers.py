@@ -38,6 +38,15 @@ def free_port() -> int:
         return port
 
 
+def fake_clock(clock: Path | str) -> dict[str, str]:
+    """The environment of a process whose wall clock is wrong: by an offset (``-5h``), or by the one that a file holds.
+    The monotonic clock stays right."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    wrong = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    offset = {"FAKETIME": clock} if isinstance(clock, str) else wrong
+    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", **offset}
+
+
 class Server:
     """One server with its folder; the same port and files through every restart."""
 
