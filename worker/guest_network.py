@@ -21,12 +21,14 @@ from tatin_jobs.settings import GatewaySettings
 from tatin_jobs.states import Reason
 from worker.agents.base import NO_PROXY
 from worker.gateway.egress import NOTHING, Denial, EgressGateway, make_policy, parse_target
+from worker.guest_root import tell_root
 from worker.guest_trust import TRUST_VARIABLES, certificates_in, put_trust
 from worker.sandboxes.base import Sandbox
 from worker.toollists import ToolList, ask
 
 PROXY_PORT = 4018
 """The port of the guest's loopback at which the gateway answers. Any would do: the guest's network is its own."""
+PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 MAX_TOLD = 100
 """Denials that the live log tells one by one; the result has them all."""
 
@@ -72,6 +74,9 @@ class GuestNetwork:
         await self._serve(sandbox)
         if self._settings.ca_certificate:
             await put_trust(sandbox, await self._certificate())
+        if self._served and sandbox.capabilities.sudo:
+            trust = self._settings.ca_certificate is not None
+            await tell_root(sandbox, self.environment(), PROXY, trust=trust)
         if tools := self._unknown_tools():
             await self._learn(sandbox, tools)
 
@@ -98,8 +103,7 @@ class GuestNetwork:
         the model route must not go through the gateway, which would refuse it."""
         made: dict[str, str] = {}
         if self._served:
-            proxy = f"http://127.0.0.1:{PROXY_PORT}"
-            made |= {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+            made |= {name: PROXY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
             made["NODE_USE_ENV_PROXY"] = "1"
         if self._settings.ca_certificate:
             made |= TRUST_VARIABLES

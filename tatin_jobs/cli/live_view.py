@@ -90,7 +90,8 @@ class _JobLog:
                 for line, style in event_lines(event):
                     self._view.line(self._job, line, style)
         elif chunk.stream == "tatin":
-            self._view.line(self._job, f"tatin: {clean(chunk.data.decode('utf-8', 'replace')).strip()}", "dim")
+            for line in chunk.data.decode("utf-8", "replace").splitlines():
+                self._view.line(self._job, f"tatin: {clean(line).strip()}", "dim")
         else:
             self._lines[chunk.stream].feed(chunk.data)
 
