@@ -60,4 +60,4 @@ rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 : >/etc/machine-id
 
 apt-get clean
-rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/* /root/.npm /root/.cache "$agent_home/.cache" "$TATIN_BUILD"
+rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/* ~root/.npm ~root/.cache "$agent_home/.cache" "$TATIN_BUILD"
