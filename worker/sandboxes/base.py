@@ -297,7 +297,7 @@ class SandboxProvider(ABC):
     """A kind of sandbox on this host. Every method may be called from the worker's one event loop only."""
 
     kind: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
+    capabilities: Capabilities
     own_image: ClassVar[bool] = False
     """Its guests have an image with the agent tools in it; else the host's are mounted (``SandboxSpec.tools``)."""
 

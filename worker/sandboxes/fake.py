@@ -67,14 +67,13 @@ class FakeProvider(SandboxProvider):
     """Sandboxes are folders under ``root``."""
 
     kind: ClassVar[str] = "fake"
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
 
     def __init__(self, root: Path, home_id: str, dials: Dials | None = None, *, survives_worker: bool = False) -> None:
         self._root = root
         self._home_id = home_id
         self.dials = dials or Dials()
         self.live: dict[str, FakeSandbox] = {}
-        self.capabilities = replace(CAPABILITIES, survives_worker=survives_worker)  # type: ignore[misc]
+        self.capabilities = replace(CAPABILITIES, survives_worker=survives_worker)
 
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         self._check_name(spec.name)

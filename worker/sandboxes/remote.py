@@ -34,7 +34,7 @@ from worker.sandboxes.base import (
     StartSpec,
 )
 from worker.sandboxes.launched import LaunchedRun, start_run
-from worker.ssh import Link, new_key
+from worker.ssh import KeyPair, Link, new_key
 
 GUEST_PATH = ":".join(
     (
@@ -61,7 +61,8 @@ GUEST_ENV: Mapping[str, str] = {
 }
 ROOT_SECONDS = 60.0
 _LAUNCHER = Path(launcher.__file__).read_text()
-_RENEW = Path(__file__).with_name("renew.py").read_text()
+RENEW = Path(__file__).with_name("renew.py").read_text()
+"""For root of a guest that was copied or resumed; ``renewal`` is its stdin."""
 _KILL_ALL = Path(__file__).with_name("kill_all.py").read_text()
 
 
@@ -154,14 +155,7 @@ class RemoteSandbox(Sandbox):
             SandboxError: the guest did not do it; it must not be used.
         """
         key = new_key("guest")
-        told = {
-            "time": time.time(),
-            "entropy": secrets.token_hex(64),
-            "host_key": key.private,
-            "name": "tatin",
-            "grow": grow,
-        }
-        said = (await self._as_root(_RENEW, stdin=json.dumps(told).encode())).strip()
+        said = (await self._as_root(RENEW, stdin=renewal(key, grow=grow))).strip()
         if not said.isdigit() or len(said) > 15:
             raise SandboxError(f"Sandbox '{self.name}' was not handed over.", seen=repr(said[:100]))
         self.handed_over = int(said)
@@ -190,6 +184,19 @@ class RemoteSandbox(Sandbox):
         argv = ["python3", "-I", "-S", "-B", "-c", _LAUNCHER, *arguments]
         async with self.link.run(argv, self._env, "/") as process:
             yield process
+
+
+def renewal(host: KeyPair, *, grow: bool = False, authorized_key: str = "") -> bytes:
+    """What ``renew.py`` is told. ``authorized_key``: also let the holder of this key in."""
+    told = {
+        "time": time.time(),
+        "entropy": secrets.token_hex(64),
+        "host_key": host.private,
+        "authorized_key": authorized_key,
+        "name": "tatin",
+        "grow": grow,
+    }
+    return json.dumps(told).encode()
 
 
 class ResumingRun(Run):

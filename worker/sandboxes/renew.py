@@ -1,7 +1,8 @@
 """Run by root in a machine that was copied or resumed, before anything else of a job: what no two machines may share.
 
 Standard library only. Reads one JSON from stdin: ``time`` (seconds since 1970), ``entropy`` (hex), ``host_key`` (an
-OpenSSH private key), ``name``, ``grow`` (whether the disk is larger now). Prints the moment of the hand-over, in clock
+OpenSSH private key), ``authorized_key`` (a public one that may log in; empty: those that are there), ``name``, ``grow``
+(whether the disk is larger now). Prints the moment of the hand-over, in clock
 ticks since boot: what runs then is the machine's own, what starts later is the job's (``kill_all.py``).
 """
 
@@ -31,13 +32,24 @@ def main():
         if name.startswith("ssh_host_") and name != os.path.basename(HOST_KEY):
             os.unlink(os.path.join("/etc/ssh", name))
     write(HOST_KEY, told["host_key"], 0o600)
+    if told["authorized_key"]:
+        write("/etc/tatin/authorized_keys/agent", told["authorized_key"] + "\n", 0o644)
     os.makedirs("/run/tatin", exist_ok=True)
     shutil.chown("/run/tatin", "agent", "agent")
     if told["grow"]:
         subprocess.run(["resize2fs", "/dev/vda"], check=True, capture_output=True)
-    with open("/run/sshd.pid") as file:
-        os.kill(int(file.read()), signal.SIGHUP)
+    restart_sshd()
     print(int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")))
+
+
+def restart_sshd():
+    """With the new key. A machine that has booted without any could not start it."""
+    try:
+        with open("/run/sshd.pid") as file:
+            os.kill(int(file.read()), signal.SIGHUP)
+    except OSError:
+        subprocess.run(["systemctl", "reset-failed", "ssh"], check=False)
+        subprocess.run(["systemctl", "restart", "ssh"], check=True)
 
 
 def reseed(entropy):

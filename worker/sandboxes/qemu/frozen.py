@@ -26,6 +26,7 @@ from typing import Any
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from worker.images.store import Image
+from worker.sandboxes import host_process
 from worker.sandboxes.base import Capabilities
 from worker.sandboxes.qemu import process, qmp
 from worker.sandboxes.qemu.machine import Shape, arguments, disk_of
@@ -107,7 +108,7 @@ class FrozenStates:
             await new_disk(draft, image.disk)
             await self._boot_and_save(shape, image, key, host, draft)
             (draft / NOTE).write_text(json.dumps({"host_key": host.public}))
-            for name in (process.NOTE, process.ERRORS, "console.log", "qmp"):
+            for name in (host_process.NOTE, process.Machine.log_name, "console.log", "qmp"):
                 (draft / name).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             draft.rename(folder)
@@ -150,7 +151,7 @@ class FrozenStates:
     def _evict(self, keep: Path) -> None:
         """The longest unused go, unless a machine's disk stands on them."""
         states = sorted((path for path in self._root.iterdir() if not path.name.startswith(".")), key=_used_at)
-        used = {str(note.get("frozen")) for note in map(_read_note, self._sandboxes.glob(f"*/{process.NOTE}"))}
+        used = {str(note.get("frozen")) for note in map(_read_note, self._sandboxes.glob(f"*/{host_process.NOTE}"))}
         for folder in states[: max(0, len(states) - KEPT)]:
             if folder != keep and folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -202,7 +203,7 @@ def _write_seed(path: Path, host: KeyPair, worker: KeyPair) -> None:
 
 
 async def _end(draft: Path) -> None:
-    machine, _ = process.find(draft.name, draft)
+    machine, _ = process.Machine.find(draft.name, draft)
     if machine is not None:
         await machine.kill()
     await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)

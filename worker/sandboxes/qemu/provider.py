@@ -72,7 +72,7 @@ class QemuProvider(SandboxProvider):
 
     async def adopt(self, name: str) -> QemuSandbox:
         self._check_name(name)
-        machine, note = process.find(name, self._home.sandboxes / name)
+        machine, note = process.Machine.find(name, self._home.sandboxes / name)
         if machine is None or "host_key" not in note:
             raise SandboxError(f"Sandbox '{name}' is not alive, or was never finished.")
         sandbox = self._sandbox(machine, str(note["host_key"]), int(note["port"]))
@@ -199,7 +199,7 @@ class QemuProvider(SandboxProvider):
     async def _clear(self, name: str) -> None:
         """End what runs of it and remove its folder; fine on half a sandbox and on none."""
         folder = self._home.sandboxes / name
-        machine, _ = process.find(name, folder)
+        machine, _ = process.Machine.find(name, folder)
         if machine is not None:
             await machine.kill()
         for left in await asyncio.to_thread(process.unnoted, name):
