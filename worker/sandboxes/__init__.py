@@ -10,8 +10,13 @@ from tatin_jobs.models import Offer
 from worker.sandboxes.base import SandboxProvider
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.qemu.provider import QemuProvider
+from worker.sandboxes.tart.provider import TartProvider
 
-KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {"qemu": QemuProvider, "bwrap": BwrapProvider}
+KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {
+    "tart": TartProvider,
+    "qemu": QemuProvider,
+    "bwrap": BwrapProvider,
+}
 """By strength, strongest first: what ``auto`` tries."""
 
 
