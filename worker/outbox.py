@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import groupby
 from typing import Literal
 
 from tatin_jobs.errors import LeaseLost, TatinError
@@ -95,19 +96,12 @@ class Outbox:
                 await asyncio.sleep(FLUSH_SECONDS)
 
     def _deliver(self, items: list[Piece | Step]) -> None:
-        pieces: list[Piece] = []
-        for item in items:
-            if isinstance(item, Step):
-                self._flush(pieces)
-                self._store.set_step(self._lease, item)
+        """Neighbours of a kind in one call."""
+        for is_step, group in groupby(items, lambda item: isinstance(item, Step)):
+            if is_step:
+                self._store.set_step(self._lease, *(item for item in group if isinstance(item, Step)))
             else:
-                pieces.append(item)
-        self._flush(pieces)
-
-    def _flush(self, pieces: list[Piece]) -> None:
-        if pieces:
-            self._store.write_log(self._lease, list(pieces))
-            pieces.clear()
+                self._store.write_log(self._lease, [item for item in group if not isinstance(item, Step)])
 
 
 def _size(item: Piece | Step) -> int:

@@ -136,9 +136,9 @@ class Leasing(Questions):
         answers = self._scripts.call("beat", f"{lease_seconds:g}", *pairs)
         return {token: BeatAnswer(text(word)) for token, word in zip(held, answers, strict=True)}
 
-    def set_step(self, lease: Lease, step: Step) -> None:
-        """Say what the attempt is doing. Raises LeaseLost."""
-        self._held(self._scripts.call("step", lease.job.id, lease.token, step.value), lease)
+    def set_step(self, lease: Lease, *steps: Step) -> None:
+        """Say what the attempt is doing: the last of these, after the others. Raises LeaseLost."""
+        self._held(self._scripts.call("step", lease.job.id, lease.token, *(step.value for step in steps)), lease)
 
     def write_log(self, lease: Lease, pieces: Sequence[tuple[str, bytes]]) -> None:
         """Add to the live log: (stream, data) each. Raises LeaseLost."""

@@ -51,6 +51,7 @@ async def collect(
     limits = limits or CollectLimits()
     search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
     staging = folder / STAGING
+    published = False
     await asyncio.to_thread(_make_empty, staging)
     try:
         async with AsyncExitStack() as stack:
@@ -68,8 +69,10 @@ async def collect(
                 try_="`tatin prune`, or free some space.",
             )
         await asyncio.to_thread(_publish, staging, folder)
+        published = True
     finally:
-        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+        if not published:
+            await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
     return _collected(unpacked, search, stream.cut or incomplete)
 
 
@@ -145,7 +148,7 @@ def _make_empty(staging: Path) -> None:
 
 
 def _publish(staging: Path, folder: Path) -> None:
-    """Put the finished pieces in their places; the manifest comes last."""
+    """Put the finished pieces in their places, the manifest last; ``staging`` is gone then."""
     for name in _PLACES:
         there = folder / name
         if there.is_dir() and not there.is_symlink():
@@ -155,6 +158,7 @@ def _publish(staging: Path, folder: Path) -> None:
     for name in _PLACES:
         if os.path.lexists(staging / name):
             (staging / name).rename(folder / name)
+    shutil.rmtree(staging, ignore_errors=True)
     sync_folder(folder)
 
 

@@ -75,7 +75,10 @@ async def _blocks(parts: Sequence[bytes | Path]) -> AsyncIterator[bytes]:
             yield part
         else:
             with part.open("rb") as file:
-                while block := await asyncio.to_thread(file.read, BLOCK):
+                more = True
+                while more:
+                    block = await asyncio.to_thread(file.read, BLOCK)
+                    more = len(block) == BLOCK  # of a plain file: less is its end
                     yield block
 
 

@@ -58,9 +58,9 @@ class Recorder(FakeStore):
             raise self.error
         self.got += pieces
 
-    def set_step(self, lease: Lease, step: Step) -> None:
+    def set_step(self, lease: Lease, *steps: Step) -> None:
         self.gate.wait(10)
-        self.got.append(step)
+        self.got += steps
 
 
 async def test_a_store_that_hangs_costs_the_oldest_log_but_no_step(lease: Lease) -> None:

@@ -170,7 +170,6 @@ class BwrapSandbox(Sandbox):
         finally:
             for fd in inside:
                 os.close(fd)
-        await process.connect()
         try:
             yield process
         finally:
@@ -251,35 +250,26 @@ class BwrapSandbox(Sandbox):
 
 
 class BwrapProcess(GuestProcess):
-    """A program in the guest with its three pipes here."""
+    """A program in the guest with its three pipes here. A pipe is attached to the loop when it is first used: most
+    programs are given nothing, and many print on one stream only."""
 
     number: int
     answer: asyncio.Future[tuple[int, list[int]]]
 
     def __init__(self, sandbox: BwrapSandbox, stdin: int, stdout: int, stderr: int) -> None:
         self._sandbox = sandbox
-        self._fds = (stdin, stdout, stderr)
+        self._stdin: int | None = stdin
+        self._outputs = {"stdout": stdout, "stderr": stderr}
+        """Those that are not attached yet."""
         self._readers: dict[str, asyncio.StreamReader] = {}
         self._transports: list[asyncio.BaseTransport] = []
         self._writer: asyncio.StreamWriter | None = None
 
-    async def connect(self) -> None:
-        """Attach the pipes to the loop."""
-        loop = asyncio.get_running_loop()
-        for name, fd in (("stdout", self._fds[1]), ("stderr", self._fds[2])):
-            reader = asyncio.StreamReader(READ_LIMIT)
-            transport, _ = await loop.connect_read_pipe(
-                lambda reader=reader: asyncio.StreamReaderProtocol(reader),  # type: ignore[misc]
-                os.fdopen(fd, "rb", buffering=0),
-            )
-            self._readers[name] = reader
-            self._transports.append(transport)
-        protocol = asyncio.streams.FlowControlMixin(loop)
-        writing, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(self._fds[0], "wb", buffering=0))
-        self._writer = asyncio.StreamWriter(writing, protocol, None, loop)
-
     async def write(self, data: bytes) -> None:
-        assert self._writer is not None  # connect came first
+        if self._writer is None and self._stdin is not None:
+            self._writer = await self._attach_stdin()
+        if self._writer is None:
+            return
         with suppress(BrokenPipeError, ConnectionResetError):
             for start in range(0, len(data), READ_LIMIT):
                 self._writer.write(data[start : start + READ_LIMIT])
@@ -288,9 +278,30 @@ class BwrapProcess(GuestProcess):
     async def close_stdin(self) -> None:
         if self._writer is not None:
             self._writer.close()
+        elif self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
 
     async def read(self, stream: Literal["stdout", "stderr"], limit: int = 65_536) -> bytes:
+        if stream in self._outputs:
+            await self._attach_output(stream)
         return await self._readers[stream].read(limit)
+
+    async def _attach_stdin(self) -> asyncio.StreamWriter:
+        loop = asyncio.get_running_loop()
+        assert self._stdin is not None  # the caller looked
+        pipe, self._stdin = os.fdopen(self._stdin, "wb", buffering=0), None
+        protocol = asyncio.streams.FlowControlMixin(loop)
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, pipe)
+        return asyncio.StreamWriter(transport, protocol, None, loop)
+
+    async def _attach_output(self, stream: str) -> None:
+        reader = self._readers[stream] = asyncio.StreamReader(READ_LIMIT)
+        pipe = os.fdopen(self._outputs.pop(stream), "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        self._transports.append(transport)
 
     async def wait(self) -> int:
         return (await asyncio.shield(self.answer))[0]
@@ -300,6 +311,10 @@ class BwrapProcess(GuestProcess):
 
     def close(self) -> None:
         """Let go of the pipes."""
+        for fd in (self._stdin, *self._outputs.values()):
+            if fd is not None:
+                os.close(fd)
+        self._stdin, self._outputs = None, {}
         if self._writer is not None:
             stdin = self._writer.transport
             if not stdin.is_closing() or stdin.get_write_buffer_size():
