@@ -14,8 +14,8 @@ import tatin_jobs
 from tatin_jobs.errors import PartMissing, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.settings import Settings
-from tatin_jobs.tools import find_tool, install_command
-from worker.agents import ADAPTERS
+from tatin_jobs.tools import TOOLS, find_tool, install_command
+from worker.agents import ADAPTERS, adapter
 from worker.capacity import free_disk_mib
 from worker.gateway.providers import api_root
 from worker.guest_trust import certificates_in
@@ -40,6 +40,7 @@ def checks(settings: Settings) -> list[Finding]:
         *_egress(settings, home),
         *_trust(settings),
         *_agent_tools(settings, home),
+        *_own_agents(settings),
         _git(),
         _home(home),
         _disk(settings),
@@ -98,13 +99,24 @@ def _trust(settings: Settings) -> Iterator[Finding]:
 
 
 def _agent_tools(settings: Settings, home: Home) -> Iterator[Finding]:
-    for name in sorted({package for adapter in ADAPTERS.values() for package in adapter.tool_packages}):
+    for name in sorted({package for made in ADAPTERS.values() for package in made.tool_packages}):
         try:
             tool = find_tool(home, name, settings.agent(name).version)
         except PartMissing as error:
-            yield Finding(f"agent tool {name}", False, error.seen or error.what, install_command(name))
+            if not TOOLS[name].by_hand:  # which is missed only by who wants it
+                yield Finding(f"agent tool {name}", False, error.seen or error.what, install_command(name))
         else:
             yield Finding(f"agent tool {name}", True, tool.version)
+
+
+def _own_agents(settings: Settings) -> Iterator[Finding]:
+    for name in settings.agent_classes:
+        try:
+            adapter(name, settings.agent_classes)
+        except TatinError as error:
+            yield Finding(f"agent class {name}", False, error.seen or error.what, error.try_ or "mend it")
+        else:
+            yield Finding(f"agent class {name}", True, "found; its code runs in the worker")
 
 
 def _git() -> Finding:

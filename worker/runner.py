@@ -645,7 +645,7 @@ class Attempt:
 
     @property
     def _agent_adapter(self) -> AgentAdapter:
-        return adapter(self._spec.tool)
+        return adapter(self._spec.tool, self._context.settings.agent_classes)
 
     @property
     def _collect_spec(self) -> CollectSpec:

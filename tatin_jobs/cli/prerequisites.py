@@ -3,7 +3,8 @@ functions, the client side reaches for the worker's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tatin_jobs.errors import AttemptError, BadInput, Missing
@@ -48,7 +49,7 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: O
             settings do not name. BadInput: a model server's key is not set.
     """
     for item in read:
-        _check_tool(item.spec, home, offer)
+        _check_tool(item.spec, settings, offer)
         _check_model(item.spec, settings)
         if at_once(item.need, offer) == 0:
             raise Missing(
@@ -58,27 +59,38 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: O
             )
 
 
-def _check_tool(spec: JobSpec, home: Home, offer: Offer) -> None:
+def _check_tool(spec: JobSpec, settings: Settings, offer: Offer) -> None:
     from tatin_jobs.tools import find_tool
     from worker.agents import adapter
     from worker.sandboxes import has_own_image
 
+    with _missing():
+        packages = adapter(spec.tool, settings.agent_classes).tool_packages
     if has_own_image(offer):  # the tools are in there
         return
-    for package in adapter(spec.tool).tool_packages:
-        find_tool(home, package)
+    for package in packages:
+        find_tool(Home(settings.home), package, settings.agent(package).version)
 
 
 def _check_model(spec: JobSpec, settings: Settings) -> None:
-    from worker.gateway import select_provider
+    from worker.agents import adapter
+    from worker.gateway import select_provider, speaking
 
     if spec.model is None:
         return
+    with _missing():
+        name, provider = select_provider(settings, spec.model)
+        speaking(name, provider, spec.tool, adapter(spec.tool, settings.agent_classes).apis)
+    provider.key()
+
+
+@contextmanager
+def _missing() -> Iterator[None]:
+    """What would end the attempt is told before it begins."""
     try:
-        _, provider = select_provider(settings, spec.model)
+        yield
     except AttemptError as error:
         raise Missing(error.what, seen=error.seen, try_=error.try_) from error
-    provider.key()
 
 
 def _offer_text(offer: Offer) -> str:

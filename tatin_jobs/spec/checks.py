@@ -14,11 +14,12 @@ from tatin_jobs import names
 from tatin_jobs.netrules import RuleError, parse_rule
 from tatin_jobs.spec.addresses import check_base_url
 from tatin_jobs.spec.problems import FieldError, nearest, one_of, shown
-from tatin_jobs.spec.unsupported import NOT_YET, VALUES
 from tatin_jobs.states import Reason
 from tatin_jobs.units import MIB, format_size, parse_duration, parse_size
 
-TOOLS = ("claude", "opencode", "pi", "command")
+TOOLS = ("claude", "opencode", "pi", "crush", "command")
+OWN_TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*")
+MAX_TOOL_CHARACTERS = 200
 MAX_PROMPT_BYTES = 4 * 2**20
 MAX_LINE_BYTES = 64 * 2**10
 """A shell line travels as one argument (131,071 bytes at most) and in the job's record."""
@@ -271,11 +272,10 @@ def input_path(value: object) -> str:
 
 
 def tool(value: object) -> str:
-    """The agent tool; a class of the user's own (``module:Class``) is not built yet."""
-    refused = dict(VALUES["tool",])
-    if isinstance(value, str) and re.fullmatch(r"[\w.]+:\w+", value):
-        refused[value] = NOT_YET
-    return chosen(TOOLS, refused, value)
+    """The agent tool, or a class of the user's own as ``module:Class``; whether a worker allows it, it says itself."""
+    if isinstance(value, str) and len(value) <= MAX_TOOL_CHARACTERS and OWN_TOOL.fullmatch(value):
+        return value
+    return chosen(TOOLS, {}, value)
 
 
 def reason(choices: Sequence[Reason]) -> Callable[[object], Reason]:

@@ -106,12 +106,15 @@ _ARGV_SCHEMA = {"type": "array", "items": {"type": "string"}, "minItems": 1, "ma
 _NO_REPEATS = AfterValidator(checks.no_repeats)
 _TOTAL = AfterValidator(checks.check_total)
 
+_TOOL_SCHEMA = {
+    "anyOf": [{"enum": list(checks.TOOLS)}, {"type": "string", "pattern": f"^(?:{checks.OWN_TOOL.pattern})$"}]
+}
 Version = Annotated[int, Checked(checks.version, {"const": 1})]
 JobName = Annotated[str, _named(names.NAME, _NAME_RULE)]
 LabelKey = Annotated[str, _named(names.LABEL_KEY, _LABEL_RULE)]
 LabelValue = Annotated[str, _named(names.LABEL_VALUE, f"nothing, or {_LABEL_RULE}")]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=checks.MAX_LABELS)]
-Tool = Annotated[str, Checked(checks.tool, {"enum": list(checks.TOOLS)})]
+Tool = Annotated[str, Checked(checks.tool, _TOOL_SCHEMA)]
 Repository = Annotated[str | Path, Located(local_files.repository)]
 RepositoryFolder = Annotated[Path, Located(local_files.repository_folder)]
 Ref = Annotated[str, _texts(checks.ref)]

@@ -179,7 +179,10 @@ class JobFile(_Section):
         examples=["https://example.com/app.git", ".."],
     )
     tool: f.Tool | None = Field(
-        None, description="The agent. May be left out where `command` is given.", examples=["opencode"]
+        None,
+        description="The agent: claude, opencode, pi, crush, command, or `module:Class` of an adapter of your own that"
+        " the worker's settings list. May be left out where `command` is given.",
+        examples=["opencode"],
     )
     model: Annotated[ModelFile, _ShortForm(SHORT_FORMS["model"])] | None = Field(
         None,

@@ -16,7 +16,6 @@ FIELDS: Mapping[tuple[str, ...], str] = {
 """Path of a field -> what to do instead."""
 
 VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
-    ("tool",): {"crush": NOT_YET},
     ("sandbox",): dict.fromkeys(("tart", "qemu"), NOT_YET),
 }
 """Path of a field -> values that are known but not built, with why."""

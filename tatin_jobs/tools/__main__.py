@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 from tatin_jobs.errors import EXIT_CANCELLED, EXIT_OK, PartMissing, TatinError
 from tatin_jobs.home import Home
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         elif options.action == "list":
             _list(settings)
         else:
-            _install(settings, options.tool or sorted(TOOLS))
+            _install(settings, options.tool or [name for name, tool in sorted(TOOLS.items()) if not tool.by_hand])
     except TatinError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -60,7 +61,8 @@ def _list(settings: Settings) -> None:
         try:
             where = str(find_tool(Home(settings.home), name, version).folder)
         except PartMissing:
-            where = "not installed"
+            place = Path(settings.home, "tools", name, version or tool.version, tool.program)
+            where = f"by hand, as {place}, from {tool.by_hand}" if tool.by_hand else "not installed"
         print(f"{name} {version or tool.version} {where}")
 
 

@@ -40,7 +40,7 @@ def find_tool(home: Home, name: str, version: str | None = None) -> InstalledToo
         raise PartMissing(
             f"The agent tool '{name}' {tool.version} is not installed on this host.",
             seen=f"there is no program '{program}'",
-            try_=install_command(name),
+            try_=f"get it from {tool.by_hand} and put it there." if tool.by_hand else install_command(name),
         )
     return InstalledTool(name, tool.version, folder, f"{GUEST_TOOLS}/{name}")
 

@@ -31,17 +31,21 @@ class Package:
 @dataclass(frozen=True)
 class Tool:
     """One agent CLI. ``program`` is the path of its executable in the installed folder; ``script`` is what stands
-    there when it is none of a package's files. Of ``packages`` those of a platform and those of ``any`` are needed."""
+    there when it is none of a package's files. ``packages``: those that each platform needs. ``by_hand``: where a person
+    gets it who wants it; such a tool is in no package that can be installed from here."""
 
     name: str
     version: str
     program: str
     packages: Mapping[str, tuple[Package, ...]]
     script: str | None = None
+    by_hand: str | None = None
 
     def packages_for(self, platform_name: str) -> tuple[Package, ...]:
         """Raises PartMissing: the tool is not published, or not pinned, for this platform."""
         found = self.packages.get(platform_name)
+        if found is None and self.by_hand:
+            raise PartMissing(f"'{self.name}' cannot be installed from here.", try_=f"get it from {self.by_hand}")
         if found is None:
             raise PartMissing(
                 f"There is no package of '{self.name}' {self.version} for this host.",
@@ -96,7 +100,7 @@ def _read(path: Path) -> Mapping[str, Tool]:
 def tool_from(name: str, entry: dict[str, Any]) -> Tool:
     version, program = entry["version"], entry["program"]
     packages: dict[str, tuple[Package, ...]] = {}
-    for platform_name, listed in entry["packages"].items():
+    for platform_name, listed in entry.get("packages", {}).items():
         packages[platform_name] = tuple(
             Package(
                 item["name"],
@@ -107,7 +111,7 @@ def tool_from(name: str, entry: dict[str, Any]) -> Tool:
             )
             for item in listed
         )
-    return Tool(name, version, program, MappingProxyType(packages), entry.get("script"))
+    return Tool(name, version, program, MappingProxyType(packages), entry.get("script"), entry.get("by_hand"))
 
 
 TOOLS = _read(Path(__file__).with_name("tools.toml"))

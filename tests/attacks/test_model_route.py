@@ -272,7 +272,7 @@ async def test_connections_over_the_limit_are_closed() -> None:
             writer.close()
 
 
-@pytest.mark.parametrize("tool", ["command", "opencode"])
+@pytest.mark.parametrize("tool", ["claude", "command", "crush", "opencode", "pi"])
 def test_guest_is_given_the_token_and_never_the_key(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A72, A73: nothing long-lived is in the guest, even when the worker's own environment holds the key."""
     from tatin_jobs.models import JobSpec, Repo

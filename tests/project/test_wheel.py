@@ -44,7 +44,7 @@ def test_an_installed_tatin_finds_its_own_data(wheel: Path, tmp_path: Path) -> N
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     folders = [str(tmp_path / "tatin_jobs/_data" / name) for name in DATA]
-    assert done.stdout.split() == [*folders, "claude", "opencode", "pi"]
+    assert done.stdout.split() == [*folders, "claude", "opencode", "crush", "pi"]
 
 
 def test_a_wheel_has_licence_and_command(wheel: Path) -> None:

@@ -153,11 +153,13 @@ class AgentBench:
 
 
 @asynccontextmanager
-async def agent_bench(tool: str, folder: Path, api: Api = "openai") -> AsyncIterator[AgentBench]:
-    """A bench in a home of its own in ``folder``."""
+async def agent_bench(
+    tool: str, folder: Path, api: Api = "openai", tools: Home | None = None
+) -> AsyncIterator[AgentBench]:
+    """A bench in a home of its own in ``folder``; ``tools``: the home that has the tool, if not the tests' own."""
     home = Home(folder / "home")
     home.prepare()
-    packages = [find_tool(Home(tools_home()), name) for name in adapter(tool).tool_packages]
+    packages = [find_tool(tools or Home(tools_home()), name) for name in adapter(tool).tool_packages]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ModelServer(SCRIPTS["demo"], key=KEY))
         bwrap = BwrapProvider(home, HOME_ID)

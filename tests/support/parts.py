@@ -99,6 +99,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "git": _git,
     "valkey": _valkey,
     "claude": _tool("claude"),
+    "crush": _tool("crush"),
     "opencode": _tool("opencode"),
     "pi": _tool("pi"),
     "chromium": _chromium,

@@ -196,6 +196,15 @@ def test_a_missing_tool_names_the_command_that_installs_it(home: Home, source: S
     assert caught.value.try_.endswith("-m tatin_jobs.tools install agent")
 
 
+def test_a_tool_that_is_got_by_hand_says_from_where_and_to_where(home: Home) -> None:
+    with pytest.raises(PartMissing) as caught:
+        find_tool(home, "crush")
+    assert str(home.tools / "crush") in (caught.value.seen or "")
+    assert "github.com/charmbracelet/crush/releases" in (caught.value.try_ or "")
+    with pytest.raises(PartMissing, match="cannot be installed from here"):
+        install_tool(home, "crush", quiet)
+
+
 def test_an_unknown_tool_is_bad_input(home: Home) -> None:
     with pytest.raises(BadInput, match="no tool 'claude-code' to install"):
         find_tool(home, "claude-code")
@@ -340,4 +349,4 @@ def test_list_says_what_is_installed(
 
 def test_an_unknown_tool_ends_the_command_with_bad_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["install", "nonesuch"]) == EXIT_BAD_USE
-    assert "one of: claude, opencode, pi" in capsys.readouterr().err
+    assert "one of: claude, crush, opencode, pi" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from tatin_jobs.home import Home
 from tatin_jobs.settings import ModelProvider, Settings
+from tatin_jobs.tools import TOOLS
 from worker import doctor
 from worker.agents import ADAPTERS
 from worker.sandboxes.base import Finding
@@ -50,7 +51,10 @@ def found(tmp_path: Path, name: str, **more: Any) -> Finding:
 def test_a_host_without_anything_configured_lacks_only_the_agent_tools(tmp_path: Path) -> None:
     findings = doctor.checks(settings(tmp_path))
     assert {finding.name for finding in findings if not finding.ok} == {
-        f"agent tool {name}" for adapter in ADAPTERS.values() for name in adapter.tool_packages
+        f"agent tool {name}"
+        for adapter in ADAPTERS.values()
+        for name in adapter.tool_packages
+        if not TOOLS[name].by_hand
     }
     assert not (tmp_path / "home").exists()
 

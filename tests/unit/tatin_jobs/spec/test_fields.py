@@ -230,11 +230,15 @@ def test_fields_that_exclude_one_another_are_named(jobs: JobFolder, text: str, f
     assert jobs.complaint(text).field == field
 
 
-@pytest.mark.parametrize("tool", ["crush", "my.module:Agent"])
-def test_a_tool_of_the_design_that_is_not_built_is_refused_by_name(jobs: JobFolder, tool: str) -> None:
-    found = jobs.complaint(OPENCODE.replace("opencode", tool))
-    assert found.message == f"'{tool}' is not supported yet."
-    assert found.line == 2
+@pytest.mark.parametrize("tool", ["claude", "opencode", "pi", "crush", "my.module:Agent", "m:A"])
+def test_a_tool_is_one_of_ours_or_a_class_of_the_users(jobs: JobFolder, tool: str) -> None:
+    assert jobs.job(f"repo: https://example.com/a.git\ntool: {tool}\nmodel: m\nprompt: x").tool == tool
+
+
+@pytest.mark.parametrize("tool", ["clod", "my.module:", ":Agent", "a b:C", "../x:C", "os:system:x", "1m:A", "é:A"])
+def test_what_is_no_tool_is_refused_by_name(jobs: JobFolder, tool: str) -> None:
+    found = jobs.complaint(f"repo: https://example.com/a.git\ntool: {tool!r}\nmodel: m\nprompt: x")
+    assert found.field == "tool"
 
 
 @pytest.mark.parametrize("name", [".".join(path) for path in FIELDS])
