@@ -77,6 +77,8 @@ from worker.verdicts import Verified, decide, verified_by
 MODEL_PORT = 4017
 """The port of the guest's loopback at which its model answers. Any would do: the guest's network is its own."""
 PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
+CREATE_SECONDS = 15 * 60
+"""Of any provider: a cold boot under emulation takes minutes, a hung one for ever (F50)."""
 SETUP_TIMEOUT_SECONDS = 30 * 60
 COLLECT_TIMEOUT_SECONDS = 30 * 60
 HURRIED_COLLECT_SECONDS = 30
@@ -200,7 +202,11 @@ class Attempt:
         self._context.lingering.add(self._name, Booked.of(self._need, self._lease.job.id, self._lease.token))
         self._entry = self._entry.model_copy(update={"sandbox": self._name, "going": None})
         await asyncio.to_thread(self._context.journal.write, self._entry)
-        self._sandbox = await self._context.provider.create(self._sandbox_spec(tools))
+        try:
+            async with asyncio.timeout(CREATE_SECONDS):
+                self._sandbox = await self._context.provider.create(self._sandbox_spec(tools))
+        except TimeoutError as error:
+            raise SandboxError(f"Sandbox '{self._name}' was not made within {CREATE_SECONDS} s.") from error
         self._watch(self._sandbox)
         check_parts(self._sandbox, self._agent_adapter.tool_packages)
         return self._sandbox

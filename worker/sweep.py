@@ -15,6 +15,9 @@ from worker.context import Context
 from worker.sandboxes.names import is_ours
 
 TRIES = 3
+DESTROY_SECONDS = 120.0
+"""One try, of any provider: a hung one must not hold a slot for ever (F54)."""
+LIST_SECONDS = 60.0
 SWEEP_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -24,9 +27,10 @@ async def destroy_sandbox(context: Context, name: str) -> bool:
     """Destroy it and free what it had booked; False when it resists, and the next sweep tries again."""
     for tried in range(1, TRIES + 1):
         try:
-            await context.provider.destroy(name)
-        except (SandboxError, OSError) as error:
-            log.warning("action=destroy sandbox=%s try=%d failed: %s", name, tried, error)
+            async with asyncio.timeout(DESTROY_SECONDS):
+                await context.provider.destroy(name)
+        except (SandboxError, OSError) as error:  # a TimeoutError is an OSError
+            log.warning("action=destroy sandbox=%s try=%d failed: %s", name, tried, str(error) or "it hangs")
             await asyncio.sleep(tried)
         else:
             await asyncio.to_thread(context.journal.remove, name)
@@ -39,9 +43,10 @@ async def sweep(context: Context, live: set[str]) -> str:
     """Destroy every sandbox of this home that no running attempt owns. Returns what is wrong, empty when all is well:
     a worker with a problem claims nothing."""
     try:
-        listed = set(await context.provider.list())
+        async with asyncio.timeout(LIST_SECONDS):
+            listed = set(await context.provider.list())
     except (SandboxError, OSError) as error:
-        return f"the list of sandboxes cannot be read: {error}"
+        return f"the list of sandboxes cannot be read: {str(error) or 'it hangs'}"
     noted = {entry.sandbox: entry for entry in context.journal.entries()}
     left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live)
     resisting = []

@@ -57,6 +57,8 @@ class Dials:
 
     create_seconds: float = 0
     create_fails: bool = False
+    destroy_seconds: float = 0
+    list_seconds: float = 0
     destroy_fails: int = 0
     """How many of the next destroys fail."""
     list_fails: bool = False
@@ -95,12 +97,14 @@ class FakeProvider(SandboxProvider):
         return self.live[name]
 
     async def list(self) -> Sequence[str]:
+        await asyncio.sleep(self.dials.list_seconds)
         if self.dials.list_fails:
             raise SandboxError("The list cannot be read, as the dial says.")
         return sorted(name for name in os.listdir(self._root) if is_ours(name, self._home_id))
 
     async def destroy(self, name: str) -> None:
         self._check_name(name)
+        await asyncio.sleep(self.dials.destroy_seconds)
         if self.dials.destroy_fails > 0:
             self.dials.destroy_fails -= 1
             raise SandboxError(f"Sandbox '{name}' resists, as the dial says.")
