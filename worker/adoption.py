@@ -61,7 +61,8 @@ def _may_go_on(entry: Entry) -> bool:
 
 def _still_held(context: Context, entries: list[Entry]) -> list[tuple[Entry, Lease]]:
     answers = context.store.beat({entry.token: entry.job for entry in entries}, context.settings.lease_seconds)
-    ours = [entry for entry in entries if answers[entry.token] in (BeatAnswer.HELD, BeatAnswer.CANCEL)]
+    still = (BeatAnswer.HELD, BeatAnswer.CANCEL, BeatAnswer.OVERDUE)
+    ours = [entry for entry in entries if answers[entry.token] in still]
     jobs = {job.id: job for job in context.store.jobs(entry.job for entry in ours)}
     return [
         (entry, Lease(job=jobs[entry.job], token=entry.token, attempt=entry.attempt))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -63,7 +64,7 @@ def pause_seconds(reset_at: datetime | None, now: datetime) -> float:
 def tell_limit(store: Store, lease: Lease, seen: RouteSeen | None, reset_at: datetime | None) -> float:
     """Hold the job's account until the reset, where the gateway saw the limit. Answers how long the job itself is to be
     held: 0 where the account's gate does it. Raises LeaseLost, StoreUnavailable."""
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(time.time(), UTC)
     pause = pause_seconds(reset_at, now)
     account = lease.job.spec.account
     if account is None or seen is None or seen.limit is None:

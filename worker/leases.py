@@ -43,6 +43,7 @@ class Claimer:
         may_claim: Callable[[], bool],
         *,
         home_id: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -50,6 +51,7 @@ class Claimer:
         self._lingering = lingering
         self._may_claim = may_claim
         self._home_id = home_id
+        self._clock = clock
         self._nonce: str | None = None
         self._claiming = threading.Lock()
         self._changed = threading.Condition()
@@ -59,12 +61,15 @@ class Claimer:
         self._leases: dict[str, Lease] = {}  # by token
         self._cursor = "0"
         self._waiter = threading.Thread(target=self._wait_for_work, name="tatin-wake", daemon=True)
+
+    def start(self) -> None:
+        """Listen for the store's wake-ups; without it a claim comes within ``POLL_SECONDS`` all the same."""
         self._waiter.start()
 
     def next(self) -> Lease | None:
         """The next job that fits; None when there was none for a second, or the worker is closing."""
         epoch = self._epoch
-        lease = self._try(epoch)
+        lease = self.poll()
         if lease is None and not self._closed.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: self._epoch != epoch or self._closed.is_set(), timeout=POLL_SECONDS)
@@ -100,7 +105,9 @@ class Claimer:
         self._closed.set()
         self.ring()
 
-    def _try(self, epoch: int) -> Lease | None:
+    def poll(self) -> Lease | None:
+        """Ask once, without waiting; None also while another slot has just got nothing."""
+        epoch = self._epoch
         with self._claiming:
             willing = not self._closed.is_set() and self._may_claim()
             if self._nonce is None and (not willing or self._known_empty(epoch)):
@@ -112,7 +119,7 @@ class Claimer:
                 self._closed.wait(TROUBLE_SECONDS)
                 return None
             if lease is None:
-                self._nothing = (epoch, time.monotonic())
+                self._nothing = (epoch, self._clock())
                 return None
             self._leases[lease.token] = lease
             log.info("action=claim job=%s attempt=%d token=%s", lease.job.id, lease.attempt, lease.token)
@@ -133,7 +140,7 @@ class Claimer:
 
     def _known_empty(self, epoch: int) -> bool:
         """Whether another slot has just got nothing, and nothing has changed since."""
-        return self._nothing[0] == epoch and time.monotonic() - self._nothing[1] < POLL_SECONDS * 0.9
+        return self._nothing[0] == epoch and self._clock() - self._nothing[1] < POLL_SECONDS * 0.9
 
     def _hand_back(self, lease: Lease) -> None:
         try:
@@ -173,6 +180,7 @@ class Beats:
         on_overdue: Callable[[str], None] = lambda _: None,
         on_lost: Callable[[str], None],
         on_cut_off: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store.sibling(timeout_seconds=settings.lease_seconds / 8)
         self._settings = settings
@@ -181,7 +189,8 @@ class Beats:
         self._on_overdue = on_overdue
         self._on_lost = on_lost
         self._on_cut_off = on_cut_off
-        self._told_at = time.monotonic()
+        self._clock = clock
+        self._told_at = clock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-beats", daemon=True)
 
@@ -221,7 +230,7 @@ class Beats:
     def _run(self) -> None:
         while not self._stop.wait(self._settings.beat_seconds):
             try:
-                self.tick(time.monotonic())
+                self.tick(self._clock())
             except TatinError as error:
                 log.warning("action=beat not told: %s", error.what)
             except Exception:

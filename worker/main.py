@@ -166,6 +166,7 @@ class Worker:
         """Start everything, wait for the end, take everything down."""
         self._store.enroll(self._settings.worker_name, self._context.home_id)
         self._loop.start()
+        self._claimer.start()
         self._beats.start()
         recovery = recover(self._context, self._claimer.adopt, lambda lease: self._claimer.release(lease.token))
         recovered = self._loop.submit(recovery).result()

@@ -104,8 +104,7 @@ class Scripts:
             return self._client.evalsha(self._load(name), 1, self._prefix, *args)
 
     def _load(self, name: str) -> str:
-        folder = resources.files("tatin_jobs.store")
-        body = folder.joinpath("common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+        body = script_text(name)
         if name in _ON_FULL_MEMORY and self._knows_flags():
             body = _ALLOW_OOM + body
         self._digests[name] = _digest(self._client.script_load(body))
@@ -118,6 +117,12 @@ class Scripts:
             except redis.ResponseError:
                 self._flags = False
         return self._flags
+
+
+def script_text(name: str) -> str:
+    """A script with what is common to all in front of it."""
+    folder = resources.files("tatin_jobs.store")
+    return folder.joinpath("common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
 
 
 def _digest(loaded: Any) -> str:

@@ -43,6 +43,7 @@ def claimer(
     store: FakeStore, *, lingering: tuple[Need, ...] = (), may_claim: Any = lambda: True, offer: Any = OFFER
 ) -> Iterator[Claimer]:
     made = Claimer(store, settings(), offer, lambda: lingering, may_claim)
+    made.start()
     try:
         yield made
     finally:

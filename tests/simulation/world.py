@@ -1,0 +1,422 @@
+"""One seed: people, workers and trouble at random, the invariants looked at after every step, and an end for all."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import fakeredis
+
+from tatin_jobs.errors import StoreUnavailable, TatinError, WrongState
+from tatin_jobs.models import Batch, Job, JobSpec, Model, Need, Offer, Repo, Retries
+from tatin_jobs.states import JobState
+from tests.simulation.checks import History, View, Violated, check_claim, look
+from tests.simulation.clock import Clock
+from tests.simulation.hosts import Host, Phase, SimWorker, own_loop
+from tests.simulation.link import Link, connect
+from worker import leases, sweep
+
+OFFERS = [
+    Offer(cpus=4, memory_mib=1000, disk_mib=10_000, slots=3),
+    Offer(cpus=8, memory_mib=600, disk_mib=10_000, slots=4),
+    Offer(cpus=2, memory_mib=2000, disk_mib=10_000, slots=2),
+]
+QUANTUM_SECONDS = 5.0
+MAX_JOBS = 18
+END_ROUNDS = 600
+"""Half-minutes in which everything must come to its end once all is well."""
+
+
+class World:
+    """Everything of one seed. ``trace`` is what happened, a line a step."""
+
+    def __init__(self, seed: int, folder: Path, trace: Callable[[str], None] = lambda _: None) -> None:
+        self.rng = random.Random(seed)
+        self.clock = Clock()
+        self.trace = trace
+        self.loop = own_loop()
+        self.server = fakeredis.FakeServer()
+        self.admin: Any = fakeredis.FakeRedis(server=self.server)
+        self.run_number = 0
+        self.people = connect(self.server, Link(), self._run_id)
+        self.history = History()
+        self.forced: set[str] = set()
+        self.saved: dict[bytes, bytes] | None = None
+        self.saved_jobs: set[str] = set()
+        self.serial = 0
+        self.steps = 0
+        self.hosts = [Host(f"h{index}", folder / f"h{index}", offer) for index, offer in enumerate(OFFERS)]
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+    def _run_id(self) -> str:
+        return f"run-{self.run_number}"
+
+    # A run
+
+    def run(self, steps: int) -> None:
+        """``steps`` steps of trouble, then the end. Raises Violated."""
+        self.people.prepare()
+        for host in self.hosts:
+            self._start(host)
+        for _ in range(steps):
+            self.steps += 1
+            move = self.rng.choices(list(MOVES), weights=list(MOVES.values()))[0]
+            try:
+                move(self)
+            except (StoreUnavailable, WrongState):
+                pass
+            self._check()
+        self.heal()
+        self.come_to_an_end()
+
+    def _check(self) -> None:
+        self.history.check(self.view(), self.hosts, self.clock.now)
+
+    def view(self) -> View:
+        return look(self.admin)
+
+    def come_to_an_end(self) -> None:
+        """With everything well, each job ends, and nothing is left over."""
+        for _ in range(END_ROUNDS):
+            self.steps += 1
+            self.advance(30)
+            for host in self.hosts:
+                self._work(host)
+            if self._idle():
+                break
+        view = self.view()
+        left = {job_id: row["state"] for job_id, row in view.jobs.items() if row["state"] != "finished"}
+        if left:
+            raise Violated(f"promise 5: these never end: {left}")
+        if wrong := self.people.misplaced():
+            raise Violated(f"I1: misplaced at the end: {wrong}")
+        for host in self.hosts:
+            if host.provider.sandboxes or (host.worker and host.worker.context.lingering.names()):
+                raise Violated(f"promise 3: left on {host.name}: {sorted(host.provider.sandboxes)}")
+
+    def _idle(self) -> bool:
+        states = {row["state"] for row in self.view().jobs.values()}
+        busy = any(host.provider.sandboxes or (host.worker and host.worker.attempts) for host in self.hosts)
+        return states <= {"finished"} and not busy
+
+    def _work(self, host: Host) -> None:
+        worker = host.worker
+        assert worker is not None  # all were started
+        while self.poll(host):
+            pass
+        for attempt in list(worker.attempts.values()):
+            while attempt.phase is not Phase.TOLD:
+                worker.step(attempt, good=attempt.stop is None)
+            worker.step(attempt)
+        self._check()
+
+    def heal(self) -> None:
+        """End all trouble; what people hold is released."""
+        self.trace("heal")
+        self.clock.jumped = max(0.0, self.clock.jumped)
+        for host in self.hosts:
+            host.link.cut, host.link.lost, host.provider.stuck = False, [], False
+            if host.worker and (host.worker.closing or host.worker.frozen):
+                host.worker = None
+            if host.worker is None:
+                self._start(host)
+            self.people.drain(host.name, False)
+        self.people.release_queue()
+        for job_id, row in self.view().jobs.items():
+            if row["state"] == "held" and row["held_for"] == "person":
+                self.people.release(job_id)
+
+    # Time and workers
+
+    def advance(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + QUANTUM_SECONDS)
+            for host in self.hosts:
+                if host.worker:
+                    host.worker.tick()
+            self.history.see_beats(self.view(), self.clock.now)
+
+    def _start(self, host: Host) -> None:
+        store = connect(self.server, host.link, self._run_id)
+        store.before_reap = self._watch_reap
+        worker = SimWorker(host, store, self.clock, self.rng, self.loop.run_until_complete)
+        plain = connect(self.server, host.link, self._run_id)
+        object.__setattr__(worker.context, "store", plain)  # its own recovery waits for no lease
+        try:
+            worker.start()
+        except TatinError as error:
+            self.trace(f"{host.name} does not start: {error.what}")
+        else:
+            host.worker = worker
+
+    def _watch_reap(self, job_id: str, seen: str) -> Callable[[bool], None]:
+        self.history.see_beats(self.view(), self.clock.now)
+
+        def told(done: bool) -> None:
+            if done:
+                self.history.check_reap(job_id, seen, self.clock.now)
+
+        return told
+
+    def poll(self, host: Host) -> bool:
+        """Let a worker claim; whether it got one."""
+        worker = host.worker
+        if worker is None or worker.frozen:
+            return False
+        view, gates, wall = self.view(), self.gates(), self.clock.wall_ms()
+        known = worker.claimer._nonce is not None
+        lease = worker.poll()
+        if lease is None:
+            return False
+        self.trace(f"{host.name} claims {lease.job.id} as {lease.token}")
+        if not known:
+            check_claim(view, lease.job.id, gates, wall, self.forced)
+        self.forced.discard(lease.job.id)
+        return True
+
+    def gates(self) -> dict[str, tuple[str, str]]:
+        found = {}
+        for key in self.admin.keys("tatin:gate:*"):
+            kind, until = self.admin.hmget(key, "kind", "until")
+            found[key.decode()[len("tatin:gate:") :]] = ((kind or b"").decode(), (until or b"").decode())
+        return found
+
+    def any_host(self) -> Host:
+        return self.rng.choice(self.hosts)
+
+    def any_job(self) -> str | None:
+        ids = sorted(self.history.submitted)
+        return self.rng.choice(ids) if ids else None
+
+
+# What happens
+
+
+def submit(world: World) -> None:
+    """One to three jobs; the later may need the earlier. Perhaps the reply is lost, and it is sent again."""
+    if len(world.history.submitted) >= MAX_JOBS:
+        return
+    rng, now = world.rng, datetime.fromtimestamp(world.clock.wall(), UTC)
+    world.serial += 1
+    batch, jobs = f"b-{world.serial}", []
+    for index in range(rng.randint(1, 3)):
+        needs = tuple(rng.sample([job.id for job in jobs], rng.randint(0, len(jobs))))
+        later = now + timedelta(seconds=rng.randint(1, 300)) if rng.random() < 0.15 else None
+        model = Model(name="m", provider=rng.choice(["p", "q"])) if rng.random() < 0.6 else None
+        cpus = rng.choice([1, 1, 2, 3, 4, 8])
+        spec = JobSpec(
+            name="job",
+            repo=Repo(url="https://example.invalid/app.git"),
+            tool="command",
+            command="true",
+            model=model,
+            account=rng.choice(["a", "b"]) if model else None,
+            priority=rng.randint(-1, 1),
+            retries=Retries(max=rng.randint(0, 2)),
+            deadline=now + timedelta(seconds=rng.randint(30, 900)) if rng.random() < 0.15 else None,
+        )
+        held = bool(needs or later or rng.random() < 0.05)
+        jobs.append(
+            Job(
+                id=f"job-{world.serial}x{index}",
+                batch=batch,
+                spec=spec,
+                need=Need(cpus=cpus, memory_mib=100 * cpus if cpus < 8 else 100, disk_mib=10, cpus_wish=cpus == 8),
+                state=JobState.HELD if held else JobState.QUEUED,
+                held_until=later,
+                needs=needs,
+                created_at=now,
+            )
+        )
+    body = Batch(id=batch, created_at=now, jobs=tuple(job.id for job in jobs))
+    world.trace(f"submit {', '.join(body.jobs)}")
+    link: Link = world.people._client.link  # type: ignore[attr-defined]
+    link.lost = [True] if rng.random() < 0.2 else []
+    world.people.submit(body, jobs)
+    world.history.submitted |= set(body.jobs)
+
+
+def person(world: World) -> None:
+    job_id, move = world.any_job(), world.rng.choice(["cancel", "hold", "release", "release"])
+    if job_id is None:
+        return
+    world.trace(f"{move} {job_id}")
+    row = world.view().jobs[job_id]
+    forces = move == "release" and (row["state"] == "queued" or row.get("held_for") in ("time", "needs"))
+    getattr(world.people, move)(job_id)
+    if forces:
+        world.forced.add(job_id)
+
+
+def whole_queue(world: World) -> None:
+    if world.rng.random() < 0.3:
+        world.people.hold_queue()
+    else:
+        world.people.release_queue()
+
+
+def claim(world: World) -> None:
+    world.poll(world.any_host())
+
+
+def work(world: World) -> None:
+    worker = world.any_host().worker
+    if worker and not worker.frozen and worker.attempts:
+        attempt = world.rng.choice(list(worker.attempts.values()))
+        world.trace(f"{worker.host.name} {attempt.lease.token} {attempt.phase.name} {attempt.stop or ''}")
+        worker.step(attempt)
+
+
+def wait(world: World) -> None:
+    world.advance(world.rng.choice([1, 5, 20, 60, 200]))
+
+
+def kill(world: World) -> None:
+    host = world.any_host()
+    world.trace(f"kill {host.name}")
+    host.worker = None
+
+
+def start(world: World) -> None:
+    host = world.any_host()
+    if host.worker is None:
+        world.trace(f"start {host.name}")
+        world._start(host)
+
+
+def freeze(world: World) -> None:
+    if worker := world.any_host().worker:
+        worker.frozen = not worker.frozen
+        world.trace(f"{worker.host.name} frozen={worker.frozen}")
+
+
+def cut(world: World) -> None:
+    link = world.any_host().link
+    link.cut = not link.cut
+
+
+def lose(world: World) -> None:
+    world.any_host().link.lost = [world.rng.random() < 0.7 for _ in range(world.rng.choice([1, 3, 6]))]
+
+
+def jump(world: World) -> None:
+    world.clock.jumped = world.rng.choice([-3600.0, 0.0, 3600.0])
+    world.trace(f"the store's clock jumps by {world.clock.jumped:g}")
+
+
+def forget_scripts(world: World) -> None:
+    world.admin.script_flush()
+
+
+def restart_store(world: World) -> None:
+    world.run_number += 1
+
+
+def save(world: World) -> None:
+    world.saved = {key: world.admin.dump(key) for key in world.admin.keys("*")}
+    world.saved_jobs = set(world.history.submitted)
+
+
+def restore(world: World) -> None:
+    """An older copy comes back: what was submitted since is gone, what ended since may run again."""
+    if world.saved is None or world.clock.jumped < 0:
+        return
+    world.trace("restore")
+    world.admin.flushall()
+    for key, value in world.saved.items():
+        world.admin.restore(key, 0, value)
+    world.run_number += 1
+    history, view = world.history, world.view()
+    history.submitted = set(world.saved_jobs)
+    history.ends = {
+        job_id: end for job_id, end in history.ends.items() if view.jobs.get(job_id, {}).get("state") == "finished"
+    }
+    history.highest = 0  # none comes again; that they grow cannot hold when the clock was set back besides
+    history.unheld_since |= {row["token"] for row in view.jobs.values() if row["state"] == "running"}
+
+
+def drain(world: World) -> None:
+    host = world.any_host()
+    world.people.drain(host.name, world.rng.random() < 0.5)
+    if host.worker and world.rng.random() < 0.3:
+        host.worker.closing = True
+        host.worker.claimer.close()
+
+
+def stick(world: World) -> None:
+    provider = world.any_host().provider
+    provider.stuck = not provider.stuck
+
+
+MOVES: dict[Callable[[World], None], float] = {
+    submit: 10,
+    person: 5,
+    whole_queue: 1,
+    claim: 20,
+    work: 40,
+    wait: 14,
+    kill: 3,
+    start: 6,
+    freeze: 3,
+    cut: 3,
+    lose: 8,
+    jump: 2,
+    forget_scripts: 0.5,
+    restart_store: 1,
+    save: 0.5,
+    restore: 0.5,
+    drain: 1.5,
+    stick: 2,
+}
+
+
+@contextmanager
+def _virtual(world: World, seed: int) -> Iterator[None]:
+    """Time, chance and pauses of everything that runs in this world."""
+    numbers = random.Random(f"hex {seed}")
+    chance = random.Random(f"jitter {seed}")
+    real = secrets.token_hex
+
+    def token_hex(size: int | None = None) -> str:
+        return "".join(numbers.choice("0123456789abcdef") for _ in range(2 * (size or 16)))
+
+    assert real is not token_hex
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(time, "time", world.clock.wall))
+        stack.enter_context(patch.object(secrets, "token_hex", token_hex))
+        stack.enter_context(patch.object(random, "uniform", chance.uniform))
+        stack.enter_context(patch.object(leases, "TROUBLE_SECONDS", 0.0))
+        stack.enter_context(patch.object(sweep, "TRIES", 1))
+        stack.enter_context(patch.object(sweep.asyncio, "sleep", _no_sleep))
+        yield
+
+
+async def _no_sleep(_: float) -> None:
+    return
+
+
+def run_seed(seed: int, steps: int, trace: Callable[[str], None] = lambda _: None) -> int:
+    """Run one seed in a folder of its own; how many steps it took. Raises Violated."""
+    shared = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="tatin-simulation-", dir=shared if shared.is_dir() else None))
+    world = World(seed, folder, trace)
+    try:
+        with _virtual(world, seed):
+            world.run(steps)
+    finally:
+        world.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return world.steps
