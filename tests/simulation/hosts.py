@@ -34,7 +34,7 @@ from worker.sweep import destroy_sandbox, sweep
 
 LEASE_SECONDS = 60.0
 BEAT_SECONDS = 15.0
-REAP_SECONDS = 15.0
+REAP_SECONDS = 5.0
 ENDINGS = [
     Ending(Outcome.SUCCEEDED),
     Ending(Outcome.SUCCEEDED),

@@ -30,7 +30,7 @@ class Link:
         return call()
 
 
-class LinkedRedis(fakeredis.FakeRedis):
+class LinkedRedis(fakeredis.FakeRedis):  # type: ignore[misc]
     """A client whose every command goes over a link."""
 
     link: Link

@@ -98,7 +98,10 @@ MUTANTS: dict[str, Callable[[], Any]] = {
         ("reap", "if job[5] == '1' then", "if false then"), ("requeue", "if job[7] == '1' then", "if false then")
     ),
     "gates are not closed": lambda: _changed(("claim", "if closed[gate] then return false end", "")),
-    "needs are not waited for": lambda: _changed(("settle", "redis.call('ZCARD', key('needs:' .. id)) == 0 and", "")),
+    "needs are not waited for": lambda: _changed(
+        ("settle", "redis.call('ZCARD', key('needs:' .. id)) == 0 and", ""),
+        ("common", "if redis.call('ZCARD', key('needs:' .. id)) > 0 then", "if false then"),
+    ),
     "a failed need lets go": lambda: _changed(("settle", "one.ended[2] ~= 'succeeded'", "false")),
     "a death forgets the place": lambda: _changed(("reap", "into_line(id, job[3], job[6], job[7])", "")),
     "finish keeps the lease": lambda: _changed(("finish", "unlease(id, job[5])", "")),

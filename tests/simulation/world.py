@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import shutil
@@ -19,9 +20,9 @@ import fakeredis
 from tatin_jobs.errors import StoreUnavailable, TatinError, WrongState
 from tatin_jobs.models import Batch, Job, JobSpec, Model, Need, Offer, Repo, Retries
 from tatin_jobs.states import JobState
-from tests.simulation.checks import History, View, Violated, check_claim, look
+from tests.simulation.checks import History, View, Violated, check_claim, check_end, look, look_at_beats
 from tests.simulation.clock import Clock
-from tests.simulation.hosts import Host, Phase, SimWorker, own_loop
+from tests.simulation.hosts import Host, SimAttempt, SimWorker, own_loop
 from tests.simulation.link import Link, connect
 from worker import leases, sweep
 
@@ -31,7 +32,8 @@ OFFERS = [
     Offer(cpus=2, memory_mib=2000, disk_mib=10_000, slots=2),
 ]
 QUANTUM_SECONDS = 5.0
-MAX_JOBS = 18
+MAX_WAITING = 14
+MAX_JOBS = 40
 END_ROUNDS = 600
 """Half-minutes in which everything must come to its end once all is well."""
 
@@ -49,7 +51,8 @@ class World:
         self.run_number = 0
         self.people = connect(self.server, Link(), self._run_id)
         self.history = History()
-        self.forced: set[str] = set()
+        self.past_gates: set[str] = set()
+        self.past_needs: set[str] = set()
         self.saved: dict[bytes, bytes] | None = None
         self.saved_jobs: set[str] = set()
         self.serial = 0
@@ -85,7 +88,7 @@ class World:
         self.history.check(self.view(), self.hosts, self.clock.now)
 
     def view(self) -> View:
-        return look(self.admin)
+        return look(self.server)
 
     def come_to_an_end(self) -> None:
         """With everything well, each job ends, and nothing is left over."""
@@ -117,10 +120,16 @@ class World:
         while self.poll(host):
             pass
         for attempt in list(worker.attempts.values()):
-            while attempt.phase is not Phase.TOLD:
-                worker.step(attempt, good=attempt.stop is None)
-            worker.step(attempt)
+            while attempt.lease.token in worker.attempts:
+                self.step(worker, attempt, good=attempt.stop is None)
         self._check()
+
+    def step(self, worker: SimWorker, attempt: SimAttempt, *, good: bool = False) -> None:
+        """One step of one attempt."""
+        self.trace(f"{worker.host.name} {attempt.lease.token} {attempt.phase.name} {attempt.stop or ''}")
+        before = self.view()
+        worker.step(attempt, good=good)
+        check_end(before, self.view(), attempt.lease.job.id, attempt.lease.token)
 
     def heal(self) -> None:
         """End all trouble; what people hold is released."""
@@ -129,7 +138,7 @@ class World:
         for host in self.hosts:
             host.link.cut, host.link.lost, host.provider.stuck = False, [], False
             if host.worker and (host.worker.closing or host.worker.frozen):
-                host.worker = None
+                self.kill(host)
             if host.worker is None:
                 self._start(host)
             self.people.drain(host.name, False)
@@ -147,7 +156,14 @@ class World:
             for host in self.hosts:
                 if host.worker:
                     host.worker.tick()
-            self.history.see_beats(self.view(), self.clock.now)
+            self.history.see_beats(look_at_beats(self.server), self.clock.now)
+
+    def kill(self, host: Host) -> None:
+        """Its worker is gone at once; what it held is nobody's."""
+        self.trace(f"kill {host.name}")
+        host.worker = None
+        running = (row for row in self.view().jobs.values() if row["state"] == "running")
+        self.history.unheld |= {row["token"] for row in running if row["worker"] == host.name}
 
     def _start(self, host: Host) -> None:
         store = connect(self.server, host.link, self._run_id)
@@ -163,7 +179,12 @@ class World:
             host.worker = worker
 
     def _watch_reap(self, job_id: str, seen: str) -> Callable[[bool], None]:
-        self.history.see_beats(self.view(), self.clock.now)
+        """Perhaps the holder comes back between the reaper's look and its reap: then it must be refused."""
+        holder = next((host for host in self.hosts if host.worker and seen.split("|")[0] in host.worker.attempts), None)
+        if holder and holder.worker and self.rng.random() < 0.5:
+            holder.link.cut, holder.link.lost, holder.worker.frozen = False, [], False
+            holder.worker.beats.tick(self.clock.now)
+        self.history.see_beats(look_at_beats(self.server), self.clock.now)
 
         def told(done: bool) -> None:
             if done:
@@ -176,23 +197,16 @@ class World:
         worker = host.worker
         if worker is None or worker.frozen:
             return False
-        view, gates, wall = self.view(), self.gates(), self.clock.wall_ms()
+        view, wall = self.view(), self.clock.wall_ms()
         known = worker.claimer._nonce is not None
         lease = worker.poll()
         if lease is None:
             return False
         self.trace(f"{host.name} claims {lease.job.id} as {lease.token}")
         if not known:
-            check_claim(view, lease.job.id, gates, wall, self.forced)
-        self.forced.discard(lease.job.id)
+            check_claim(view, lease.job.id, wall, past_gates=self.past_gates, past_needs=self.past_needs)
+        self.past_gates.discard(lease.job.id)
         return True
-
-    def gates(self) -> dict[str, tuple[str, str]]:
-        found = {}
-        for key in self.admin.keys("tatin:gate:*"):
-            kind, until = self.admin.hmget(key, "kind", "until")
-            found[key.decode()[len("tatin:gate:") :]] = ((kind or b"").decode(), (until or b"").decode())
-        return found
 
     def any_host(self) -> Host:
         return self.rng.choice(self.hosts)
@@ -207,11 +221,13 @@ class World:
 
 def submit(world: World) -> None:
     """One to three jobs; the later may need the earlier. Perhaps the reply is lost, and it is sent again."""
-    if len(world.history.submitted) >= MAX_JOBS:
+    waiting = [row for row in world.view().jobs.values() if row["state"] != "finished"]
+    if len(waiting) >= MAX_WAITING or len(world.history.submitted) >= MAX_JOBS:
         return
     rng, now = world.rng, datetime.fromtimestamp(world.clock.wall(), UTC)
     world.serial += 1
-    batch, jobs = f"b-{world.serial}", []
+    batch = f"b-{world.serial}"
+    jobs: list[Job] = []
     for index in range(rng.randint(1, 3)):
         needs = tuple(rng.sample([job.id for job in jobs], rng.randint(0, len(jobs))))
         later = now + timedelta(seconds=rng.randint(1, 300)) if rng.random() < 0.15 else None
@@ -255,10 +271,11 @@ def person(world: World) -> None:
         return
     world.trace(f"{move} {job_id}")
     row = world.view().jobs[job_id]
-    forces = move == "release" and (row["state"] == "queued" or row.get("held_for") in ("time", "needs"))
     getattr(world.people, move)(job_id)
-    if forces:
-        world.forced.add(job_id)
+    if move == "release" and row["state"] == "queued":
+        world.past_gates.add(job_id)
+    elif move == "release" and row["held_for"] in ("time", "needs"):
+        world.past_needs.add(job_id)
 
 
 def whole_queue(world: World) -> None:
@@ -276,8 +293,9 @@ def work(world: World) -> None:
     worker = world.any_host().worker
     if worker and not worker.frozen and worker.attempts:
         attempt = world.rng.choice(list(worker.attempts.values()))
-        world.trace(f"{worker.host.name} {attempt.lease.token} {attempt.phase.name} {attempt.stop or ''}")
-        worker.step(attempt)
+        for _ in range(world.rng.randint(1, 4)):
+            if attempt.lease.token in worker.attempts:
+                world.step(worker, attempt)
 
 
 def wait(world: World) -> None:
@@ -285,9 +303,7 @@ def wait(world: World) -> None:
 
 
 def kill(world: World) -> None:
-    host = world.any_host()
-    world.trace(f"kill {host.name}")
-    host.worker = None
+    world.kill(world.any_host())
 
 
 def start(world: World) -> None:
@@ -345,7 +361,7 @@ def restore(world: World) -> None:
         job_id: end for job_id, end in history.ends.items() if view.jobs.get(job_id, {}).get("state") == "finished"
     }
     history.highest = 0  # none comes again; that they grow cannot hold when the clock was set back besides
-    history.unheld_since |= {row["token"] for row in view.jobs.values() if row["state"] == "running"}
+    history.unheld |= {row["token"] for row in view.jobs.values() if row["state"] == "running"}
 
 
 def drain(world: World) -> None:
@@ -388,19 +404,16 @@ def _virtual(world: World, seed: int) -> Iterator[None]:
     """Time, chance and pauses of everything that runs in this world."""
     numbers = random.Random(f"hex {seed}")
     chance = random.Random(f"jitter {seed}")
-    real = secrets.token_hex
-
     def token_hex(size: int | None = None) -> str:
         return "".join(numbers.choice("0123456789abcdef") for _ in range(2 * (size or 16)))
 
-    assert real is not token_hex
     with ExitStack() as stack:
         stack.enter_context(patch.object(time, "time", world.clock.wall))
         stack.enter_context(patch.object(secrets, "token_hex", token_hex))
         stack.enter_context(patch.object(random, "uniform", chance.uniform))
         stack.enter_context(patch.object(leases, "TROUBLE_SECONDS", 0.0))
         stack.enter_context(patch.object(sweep, "TRIES", 1))
-        stack.enter_context(patch.object(sweep.asyncio, "sleep", _no_sleep))
+        stack.enter_context(patch.object(asyncio, "sleep", _no_sleep))
         yield
 
 
