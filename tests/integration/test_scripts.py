@@ -21,7 +21,7 @@ TOOLS = [
     *("bash", "env", "dirname", "id", "sort", "tr", "mktemp", "cat", "cmp", "rm", "mkdir", "chmod", "ln", "ls", "head"),
     *("mkfifo", "sleep", "touch", "true", "find", "git", "bwrap", "shellcheck", "xargs"),
 ]
-TIERS = ["unit", "contract", "integration", "attacks", "acceptance", "project"]
+TIERS = ["unit", "contract", "integration", "agents", "attacks", "acceptance", "faults", "project"]
 
 
 class Copy:
@@ -266,6 +266,20 @@ def test_the_demo_runs_its_job_shows_the_patch_and_ends_its_model_server(copy: C
     assert 'base_url = "http://127.0.0.1:9"' in (home / "tatin.toml").read_text()
     assert os.readlink(home / "tools") == "../tools"
     assert home.stat().st_mode & 0o077 == 0
+    until(lambda: server_is_gone(copy), what="the end of the model server")
+
+
+def test_the_demo_of_a_benchmark_ends_with_its_report(copy: Copy) -> None:
+    folder = '"$TATIN_HOME/jobs/x/attempt-1"'
+    result = f'mkdir -p {folder}; echo \'  "batch": "b-abc",\' > {folder}/result.json'
+    demo_venv(copy, f'{RAN}; case "$1" in run) {result}; exit 1;; esac')
+    done = copy.run("scripts/demo", "benchmark", "--set", "trials=1")
+    home = copy.home / ".tatin/demo"
+    assert done.returncode == 0, done.stderr  # a trial that failed is a figure
+    assert (copy.home / "ran").read_text().splitlines() == [
+        f"{home} run jobs/benchmark.yaml --set trials=1",
+        f"{home} report b-abc --html {home}/benchmark.html",
+    ]
     until(lambda: server_is_gone(copy), what="the end of the model server")
 
 
