@@ -224,7 +224,11 @@ def test_without_an_argument_every_tier_there_is_runs(copy: Copy) -> None:
     copy.run("scripts/test")
     last = (copy.home / "asked").read_text().splitlines()[-1]
     assert last.endswith("pytest " + " ".join(f"tests/{tier}" for tier in TIERS))
-    assert {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()} == {*TIERS, "support"}
+    assert {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()} == {
+        *TIERS,
+        "standins",
+        "support",
+    }
 
 
 @pytest.mark.parametrize("fails", ["ruff", "mypy", "pytest"])

@@ -404,6 +404,7 @@ def _virtual(world: World, seed: int) -> Iterator[None]:
     """Time, chance and pauses of everything that runs in this world."""
     numbers = random.Random(f"hex {seed}")
     chance = random.Random(f"jitter {seed}")
+
     def token_hex(size: int | None = None) -> str:
         return "".join(numbers.choice("0123456789abcdef") for _ in range(2 * (size or 16)))
 
