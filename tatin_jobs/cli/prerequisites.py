@@ -41,7 +41,7 @@ def check_host(settings: Settings, home: Home) -> Offer:
     return offer_of(settings, choose_provider(settings.sandbox, home, home.id()).kind)
 
 
-def check_jobs(read: Sequence[ReadJob], settings: Settings, home: Home, offer: Offer) -> None:
+def check_jobs(read: Sequence[ReadJob], settings: Settings, offer: Offer) -> None:
     """Whether this host can run each of these at all.
 
     Raises:

@@ -55,7 +55,7 @@ def command(
             session.home,
             job_files,
             now(),
-            check=lambda read: check_jobs(read, session.settings, session.home, offer),
+            check=lambda read: check_jobs(read, session.settings, offer),
         )
         tell_warnings(submitted, [])
         return Run(session, submitted, BesideWorker(session.home, submitted.batch.id)).follow(output)

@@ -31,8 +31,8 @@ class Package:
 @dataclass(frozen=True)
 class Tool:
     """One agent CLI. ``program`` is the path of its executable in the installed folder; ``script`` is what stands
-    there when it is none of a package's files. ``packages``: those that each platform needs. ``by_hand``: where a person
-    gets it who wants it; such a tool is in no package that can be installed from here."""
+    there when it is none of a package's files. ``packages``: those that each platform needs. ``by_hand``: where a
+    person gets it who wants it; such a tool is in no package that can be installed from here."""
 
     name: str
     version: str
