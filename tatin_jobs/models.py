@@ -156,6 +156,8 @@ class JobSpec(Frozen):
     requires: Requires = Requires()
     network: Network = Network()
     env: dict[str, str] = Field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    """Names only; the values are the worker's and never leave it but for the guest."""
     timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
     idle_timeout_seconds: int = DEFAULT_IDLE_TIMEOUT_SECONDS
     budget: Budget | None = None

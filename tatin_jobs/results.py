@@ -209,6 +209,8 @@ class Result(Frozen):
     created_at: datetime
     started_at: datetime
     finished_at: datetime
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets that were in the guest's environment."""
     steps: tuple[StepTime, ...] = ()
     sandbox: SandboxFacts | None = None
     agent: AgentFacts

@@ -6,19 +6,19 @@ are used (``ModelProvider.key``), so that a Settings can be printed.
 
 from __future__ import annotations
 
-import os
 import socket
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
 from tatin_jobs.names import WORKER
+from tatin_jobs.secret_sources import SecretSource
 
 
 class _Section(BaseModel):
@@ -33,12 +33,31 @@ def _network(value: object) -> object:
         raise ValueError(f"'{str(value)[:60]}' is no range of addresses such as 192.0.2.0/24") from error
 
 
+class SecretSetting(_Section):
+    """``[secrets.<name>]``: a secret that jobs may ask for by name, and where it comes from: exactly one of these."""
+
+    env: str | None = None
+    file: Path | None = None
+    command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    keychain: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("write one of `env`, `file`, `command` and `keychain`")
+        return self
+
+    @property
+    def source(self) -> SecretSource:
+        return SecretSource(self.env, self.file, self.command, self.keychain)
+
+
 class ModelProvider(_Section):
     """``[models.<provider>]``: the address of a model server as seen from this host, and where its key comes from.
 
-    Exactly one of ``key_env`` (a variable of the worker's environment) and ``key_file`` (mode 0600) may be set; neither
-    for servers that want no key. ``api`` is the dialect: openai (Chat Completions), anthropic
-    (Messages), or both.
+    At most one of ``key_env`` (a variable of the worker's environment), ``key_file`` (mode 0600), ``key_command`` and
+    ``key_keychain`` (macOS) may be set; none for servers that want no key. ``api`` is the dialect: openai (Chat
+    Completions), anthropic (Messages), or both. ``subscription``: the key is the token of a Claude subscription.
     """
 
     base_url: str
@@ -47,31 +66,34 @@ class ModelProvider(_Section):
     """How much its models read, in tokens. An agent that knows it shortens its history in time."""
     key_env: str | None = None
     key_file: Path | None = None
+    key_command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    key_keychain: str | None = None
+    subscription: bool = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        given = [self.key_env, self.key_file, self.key_command, self.key_keychain]
+        if sum(source is not None for source in given) > 1:
+            raise ValueError("write at most one of `key_env`, `key_file`, `key_command` and `key_keychain`")
+        if self.subscription and (self.api != "anthropic" or self.key_source is None):
+            raise ValueError('a subscription has `api = "anthropic"` and a token')
+        return self
+
+    @property
+    def key_source(self) -> SecretSource | None:
+        """None: the server wants no key."""
+        if not (self.key_env or self.key_file or self.key_command or self.key_keychain):
+            return None
+        return SecretSource(self.key_env, self.key_file, self.key_command, self.key_keychain)
 
     def key(self) -> str | None:
-        """The key, or None when the server wants none.
+        """The key, or None when the server wants none; may take a minute.
 
         Raises:
-            BadInput: the variable is not set, or the file is missing or readable by others.
+            BadInput: it cannot be had.
         """
-        if self.key_env:
-            value = os.environ.get(self.key_env)
-            if not value:
-                raise BadInput(
-                    f"The key of model server '{self.base_url}' is not set.",
-                    seen=f"no variable {self.key_env} in the worker's environment",
-                    try_=f"start the worker with {self.key_env} set.",
-                )
-            return value.strip()
-        if self.key_file:
-            path = self.key_file.expanduser()
-            try:
-                if path.stat().st_mode & 0o077:
-                    raise BadInput(f"The key file '{path}' can be read by others.", try_=f"chmod 600 {path}")
-                return path.read_text().strip()
-            except OSError as error:
-                raise BadInput(f"The key file '{path}' cannot be read.", seen=str(error)) from error
-        return None
+        source = self.key_source
+        return source.read(f"The key of model server '{self.base_url}'") if source else None
 
 
 class AgentSettings(_Section):
@@ -125,6 +147,8 @@ class Settings(_Section):
     default_memory_mib: int = Field(default=8192, ge=128)
     default_disk_mib: int = Field(default=20_000, ge=100)
     models: dict[str, ModelProvider] = Field(default_factory=dict)
+    secrets: dict[str, SecretSetting] = Field(default_factory=dict)
+    """What jobs may have put into their guests, by name."""
     agents: dict[str, AgentSettings] = Field(default_factory=dict)
     agent_classes: tuple[str, ...] = ()
     """``module:Class`` of the agent adapters of the user's own that jobs may name as their ``tool``. Their code runs in

@@ -12,6 +12,7 @@ from tatin_jobs.settings import Settings
 from tatin_jobs.store import Booked, Store
 from worker.collect import Unpackers
 from worker.journal import Journal
+from worker.redaction import Redactor
 from worker.repository import Repositories
 from worker.sandboxes.base import SandboxProvider
 
@@ -55,3 +56,4 @@ class Context:
     unpackers: Unpackers
     journal: Journal
     lingering: Lingering = field(default_factory=Lingering)
+    redactor: Redactor = field(default_factory=Redactor)

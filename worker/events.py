@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.agents.base import AgentEvent
+from worker.redaction import Redactor
 
 MAX_EVENTS = 100_000
 MAX_BYTES = 64 * 2**20
@@ -17,8 +18,9 @@ MAX_BYTES = 64 * 2**20
 class EventLog:
     """Appends to one file, and sums up what the events tell of usage. The file is made with the first event."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, redactor: Redactor | None = None) -> None:
         self._path = path
+        self._redactor = redactor or Redactor()
         self._count = 0
         self._bytes = 0
         self.cut = False
@@ -52,7 +54,7 @@ class EventLog:
                 self.tool_calls += 1
             elif event.kind == "final":
                 self._add({name: value for name, value in event.data.items() if name not in self.sums})
-            lines.append(record_of(event))
+            lines.append(self._redactor.tree(record_of(event)))
         if lines:
             self._append(lines)
 

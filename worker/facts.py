@@ -131,6 +131,7 @@ class Facts:
             tatin_version=tatin_jobs.__version__,
             repo=job.spec.repo.url or job.spec.repo.path or "",
             commit=self.commit,
+            secrets=job.spec.secrets,
             created_at=job.created_at,
             started_at=self.started_at,
             finished_at=datetime.now(UTC),

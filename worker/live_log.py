@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from worker.agents.base import AgentEvent
 from worker.events import record_of
 from worker.outbox import Outbox, Piece
+from worker.redaction import RedactedStream, Redactor
 
 LIVE_BYTES_PER_SECOND = 256 * 1024
 LIVE_BURST_BYTES = 1024 * 1024
 _PIECE = 16 * 1024
+Stream = Literal["stdout", "stderr"]
 
 
 class LiveLog:
@@ -28,7 +31,15 @@ class LiveLog:
     bytes as it had are not shown live a second time.
     """
 
-    def __init__(self, path: Path, outbox: Outbox, *, limit_bytes: int, again: bool = False) -> None:
+    def __init__(
+        self, path: Path, outbox: Outbox, *, limit_bytes: int, again: bool = False, redactor: Redactor | None = None
+    ) -> None:
+        self._redactor = redactor or Redactor()
+        self._clean: dict[Stream, RedactedStream] = {
+            "stdout": self._redactor.stream(),
+            "stderr": self._redactor.stream(),
+        }
+        self._shows_events: set[Stream] = set()
         self._path = path
         self._outbox = outbox
         self._limit = limit_bytes
@@ -49,18 +60,24 @@ class LiveLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for stream, clean in self._clean.items():
+            with suppress(OSError):  # a full disk was told of already
+                self._take(stream, clean.close(), () if stream in self._shows_events else None)
         self._say_left_out()
         self._file.close()
 
-    def output(
-        self, stream: Literal["stdout", "stderr"], data: bytes, events: Sequence[AgentEvent] | None = None
-    ) -> None:
-        """Bytes of the guest, as they came. With ``events``, which were read from them, those are shown live instead:
-        a stream for programs repeats itself, and is kept in the file only.
+    def output(self, stream: Stream, data: bytes, events: Sequence[AgentEvent] | None = None) -> None:
+        """Bytes of the guest, as they came, but for what is known as a secret of this host. With ``events``, which were
+        read from them, those are shown live: a stream for programs repeats itself, and is kept in the file only.
 
         Raises:
             OSError: the host's disk is full.
         """
+        if events is not None:
+            self._shows_events.add(stream)
+        self._take(stream, self._clean[stream].feed(data), events)
+
+    def _take(self, stream: Stream, data: bytes, events: Sequence[AgentEvent] | None) -> None:
         room = self._limit - self._written
         if room > 0:
             self._keep(data[:room])
@@ -82,16 +99,16 @@ class LiveLog:
             rest = rest[written:]
             self._written += written
 
-    def _show(self, stream: Literal["stdout", "stderr"], data: bytes, events: Sequence[AgentEvent] | None) -> None:
+    def _show(self, stream: Stream, data: bytes, events: Sequence[AgentEvent] | None) -> None:
         known = min(len(data), self._shown_before)
         self._shown_before -= known
         if events is None:
             data = data[known:]
             pieces: list[Piece] = [(stream, data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
         else:
-            pieces = (
-                [] if known else [("event", json.dumps(record_of(event)).encode() + b"\n") for event in _seen(events)]
-            )
+            pieces = [] if known else [("event", self._record(event)) for event in _seen(events)]
+        if not pieces:
+            return
         size = sum(len(piece) for _, piece in pieces)
         now = time.monotonic()
         earned = (now - self._refilled) * LIVE_BYTES_PER_SECOND
@@ -104,6 +121,9 @@ class LiveLog:
         self._allowance -= size
         for piece in pieces:
             self._outbox.post(piece)
+
+    def _record(self, event: AgentEvent) -> bytes:
+        return json.dumps(self._redactor.tree(record_of(event))).encode() + b"\n"
 
     def _say_left_out(self) -> None:
         if self._left_out:

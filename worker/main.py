@@ -43,12 +43,14 @@ from worker.collect import Unpackers
 from worker.context import Context
 from worker.control import Stop
 from worker.hand_over import Attempts
+from worker.hardening import harden
 from worker.journal import Journal
 from worker.leases import Beats, Claimer, Reaper
 from worker.loop import LoopThread
 from worker.notifier import Notifier
 from worker.offers import Offers
 from worker.recovery import recover
+from worker.redaction import RedactingFilter
 from worker.repository import Repositories
 from worker.sandboxes import choose_provider
 from worker.sweep import SWEEP_SECONDS, sweep
@@ -113,6 +115,7 @@ def run_worker(settings: Settings, batch: str | None = None, parent: IO[bytes] |
     Raises:
         BadInput: another worker runs on this home, or has this name. Missing: no provider, or no store.
     """
+    harden(settings)
     home = Home(settings.home)
     home.prepare()
     with home_lock(home), open_store(settings, home) as store:
@@ -161,6 +164,8 @@ class Worker:
         self._offers = Offers(store.sibling(), home, self._claimer.held)
         self._reaper = Reaper(store.sibling(), settings, on_tick=self._on_tick)
         self._notifier = Notifier(store.sibling(), settings)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(RedactingFilter(self._context.redactor))
 
     def run(self, batch: str | None, parent: IO[bytes] | None) -> int:
         """Start everything, wait for the end, take everything down."""

@@ -48,6 +48,7 @@ from worker.gateway import ModelGateway, check_budget, price_of, select_provider
 from worker.gateway.providers import host_and_port
 from worker.guest_network import GuestNetwork
 from worker.holds import seen_at, watch_probe
+from worker.job_secrets import read_job_secrets
 from worker.journal import Entry
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
@@ -101,7 +102,7 @@ class Attempt:
         self._name = sandbox_name(context.home_id, lease.job.id, lease.attempt)
         self._need = granted(lease.job.need, context.offer)
         self._folder = context.home.attempt(lease.job.id, lease.attempt)
-        self._events = EventLog(self._folder / EVENTS_FILE)
+        self._events = EventLog(self._folder / EVENTS_FILE, context.redactor)
         self._outbox = Outbox(context.store, lease)
         self._facts = Facts(lease, AgentFacts(tool=self._spec.tool, model=self._spec.model))
         self._network = GuestNetwork(context.settings.gateway, self._spec, self._tell)
@@ -115,12 +116,13 @@ class Attempt:
         self._entry = Entry(
             sandbox=self._name, job=lease.job.id, attempt=lease.attempt, token=lease.token, need=self._need
         )
+        self._secrets: dict[str, str] = {}
 
     async def run(self) -> None:
         """Run it to its end; then the job is finished, queued or held, and the sandbox gone or left to the sweep."""
         try:
             async with self._outbox:
-                ending = await self._collect(await self._excuse(await self._work()))
+                ending = self._shown(await self._collect(await self._excuse(await self._work())))
             await self._accept(ending)
         finally:
             await self._destroy()
@@ -189,13 +191,21 @@ class Attempt:
         self._plan = AgentPlan(argv=(), transcript_paths=going.transcript_paths)
         self._facts.go_on(going)
         self._events.begin_again()
+        await self._read_secrets()
         self._watch(adopted.sandbox)
         await self._open_route(adopted.sandbox)
         await self._stack.enter_async_context(self._network)
         await self._network.resume(adopted.sandbox, going.allow_lists)
         return adopted.sandbox
 
+    async def _read_secrets(self) -> None:
+        context = self._context
+        self._secrets = await asyncio.to_thread(
+            read_job_secrets, context.settings, self._spec.secrets, context.redactor
+        )
+
     async def _create(self) -> Sandbox:
+        await self._read_secrets()
         tools = self._host_tools()
         if tools:
             self._facts.agent = self._facts.agent.model_copy(update={"version": tools[0].version})
@@ -257,7 +267,9 @@ class Attempt:
         token = self._route_token = self._route_token or secrets.token_urlsafe(32)
         price = price_of(self._context.settings, name, provider, self._spec.model.name)
         check_budget(self._spec.budget, price, name, self._spec.model.name)
-        gateway = ModelGateway(provider, self._spec.model, token, price=price, budget=self._spec.budget)
+        gateway = ModelGateway(
+            provider, self._spec.model, token, price=price, budget=self._spec.budget, redactor=self._context.redactor
+        )
         self._gateway = await self._stack.enter_async_context(gateway)
         self._facts.route = self._gateway.usage
         if self._lease.probe:
@@ -271,6 +283,7 @@ class Attempt:
             model=self._spec.model.name,
             provider=name,
             api=api,
+            subscription=provider.subscription,
             context_tokens=provider.context_tokens,
         )
 
@@ -298,7 +311,7 @@ class Attempt:
         shows_events = self._agent_adapter.prints_events
         stderr_tail = bytearray()
         gateway = self._gateway
-        limit = self._log_limit
+        limit, redactor = self._log_limit, self._context.redactor
         spec = StartSpec(
             argv=self._plan.argv,
             env=self._guest_env(self._plan.env),
@@ -309,7 +322,7 @@ class Attempt:
             label=AGENT_LABEL,
         )
         again = self._adopted is not None
-        with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit, again=again) as live:
+        with LiveLog(self._folder / LOG_FILE, self._outbox, limit_bytes=limit, again=again, redactor=redactor) as live:
 
             def on_output(chunk: RunChunk) -> None:
                 if chunk.stream == "stdout":
@@ -538,6 +551,10 @@ class Attempt:
         elif self._control.overruled and stopped:  # the cancel or the deadline was accepted first
             self._write_result(interrupted_by(Interruption(self._control.overruled)), state, accepted=True)
 
+    def _shown(self, ending: Ending) -> Ending:
+        """What an error quoted may hold a secret; from here it goes to the store."""
+        return replace(ending, message=self._context.redactor.text(ending.message))
+
     async def _destroy(self) -> None:
         try:
             await self._stack.aclose()
@@ -580,8 +597,8 @@ class Attempt:
             output_limit_bytes=self._log_limit,
             label=f"{label}-{self._adopted.entry.adoptions}" if self._adopted else label,
         )
-        again = self._adopted is not None
-        with LiveLog(self._folder / name, self._outbox, limit_bytes=self._log_limit, again=again) as live:
+        again, limit, redactor = self._adopted is not None, self._log_limit, self._context.redactor
+        with LiveLog(self._folder / name, self._outbox, limit_bytes=limit, again=again, redactor=redactor) as live:
             followed = await run_followed(sandbox, spec, lambda chunk: live.output(chunk.stream, chunk.data))
         await sandbox.kill_all()
         facts = CommandFacts(
@@ -628,7 +645,8 @@ class Attempt:
 
     def _result(self, ending: Ending, state: JobState, *, accepted: bool) -> Result:
         worker = self._context.settings.worker_name
-        return self._facts.result(ending, worker, self._events, state, accepted=accepted)
+        result = self._facts.result(ending, worker, self._events, state, accepted=accepted)
+        return Result.model_validate(self._context.redactor.tree(result.model_dump()))
 
     def _write_result(self, ending: Ending, state: JobState, *, accepted: bool) -> None:
         try:
@@ -638,7 +656,7 @@ class Attempt:
 
     def _guest_env(self, more: Mapping[str, str]) -> dict[str, str]:
         ours = {"TATIN_JOB_ID": self._lease.job.id, "TATIN_ATTEMPT": str(self._lease.attempt)}
-        return {**self._spec.env, **self._network.environment(), **more, **ours}
+        return {**self._spec.env, **self._network.environment(), **self._secrets, **more, **ours}
 
     @property
     def _cwd(self) -> str:

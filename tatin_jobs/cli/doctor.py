@@ -56,7 +56,7 @@ def settings_rows(settings: Settings) -> list[dict[str, str]]:
 
     rows = []
     for name in Settings.model_fields:
-        if name in ("sources", "models", "gateway"):
+        if name in ("sources", "models", "secrets", "gateway"):
             continue
         value = getattr(settings, name)
         text = shown_url(value) if name == "redis_url" and value else _text(value)
@@ -65,9 +65,11 @@ def settings_rows(settings: Settings) -> list[dict[str, str]]:
         text = _text(getattr(settings.gateway, name))
         rows.append({"name": f"gateway.{name}", "value": text, "source": settings.source("gateway")})
     for name, provider in settings.models.items():
-        key = provider.key_env or (str(provider.key_file) if provider.key_file else "none")
+        key = provider.key_source or "none"
         text = f"{shown_url(provider.base_url)} ({provider.api}, key: {key})"
         rows.append({"name": f"models.{name}", "value": text, "source": settings.source("models")})
+    for name, secret in settings.secrets.items():
+        rows.append({"name": f"secrets.{name}", "value": str(secret.source), "source": settings.source("secrets")})
     return rows
 
 

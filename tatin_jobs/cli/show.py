@@ -157,6 +157,8 @@ def _result_fields(result: Result) -> Iterator[Field]:
         if facts:
             said = "passed its time limit" if facts.timed_out else f"exited with {facts.exit_status}"
             yield name, f"{facts.run} ({said} after {format_duration(facts.seconds)})"
+    if result.secrets:
+        yield "secrets", f"{', '.join(result.secrets)} (were in the guest)"
     if usage := _usage(result):
         yield "usage", usage
     yield from network_fields(result)

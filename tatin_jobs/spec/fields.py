@@ -152,6 +152,7 @@ Allow = Annotated[tuple[AllowRule, ...], Field(max_length=checks.MAX_LIST), _NO_
 EnvName = Annotated[str, _texts(checks.env_name, pattern=f"^(?:{names.ENV_NAME.pattern})$")]
 EnvValue = Annotated[str, _texts(checks.env_value)]
 Env = Annotated[dict[EnvName, EnvValue], Field(max_length=checks.MAX_LIST), _TOTAL]
+SecretNames = Annotated[tuple[EnvName, ...], Field(max_length=checks.MAX_LIST), _NO_REPEATS]
 Dollars = Annotated[
     float, Checked(checks.dollars, {"type": "number", "exclusiveMinimum": 0, "maximum": checks.MAX_DOLLARS})
 ]

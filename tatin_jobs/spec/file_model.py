@@ -246,6 +246,12 @@ class JobFile(_Section):
         description="Variables of setup, agent and verify. No secrets: they would be stored with the job.",
         examples=[{"CI": "1"}],
     )
+    secrets: f.SecretNames = Field(
+        (),
+        description="Names of secrets of the worker (`[secrets.<name>]` in its tatin.toml), put into the environment of"
+        " setup, agent and verify. The keys of models need none: they stay on the worker.",
+        examples=[["NPM_TOKEN"]],
+    )
     timeout: f.Timeout = Field(
         DEFAULT_TIMEOUT_SECONDS, description="Time limit of the agent, by the clock on the wall.", examples=["2h"]
     )

@@ -80,6 +80,7 @@ class Keeper:
             requires=Requires(os=job.requires.os, arch=job.requires.arch, tags=job.requires.tags),
             network=_network(job.network),
             env=job.env,
+            secrets=job.secrets,
             timeout_seconds=job.timeout,
             idle_timeout_seconds=job.idle_timeout,
             budget=Budget(**job.budget.model_dump()) if job.budget else None,

@@ -36,6 +36,11 @@ def _excluded(job: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("vars",), "goes only with `template`.", try_="remove it, or write a `template`.")
     if "command" in job and tool_of(job) in TOOLS and tool_of(job) != "command":
         yield Problem(("command",), "goes only with `tool: command`.", try_="remove it, or change `tool`.")
+    env, secrets = job.get("env"), job.get("secrets")
+    if isinstance(env, dict) and isinstance(secrets, list):
+        for index, name in enumerate(secrets):
+            if isinstance(name, str) and name in env:
+                yield Problem(("secrets", index), "stands in `env` too.", try_="keep one of the two.")
     repo = job.get("repo")
     if isinstance(repo, dict) and "url" in repo and "path" in repo:
         yield Problem(("repo", "path"), "stands beside `url`.", try_="keep one of the two.")

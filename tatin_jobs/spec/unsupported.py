@@ -8,7 +8,6 @@ NOT_YET = "is not supported yet."
 
 FIELDS: Mapping[tuple[str, ...], str] = {
     ("image",): "leave it out; the sandbox has its own.",
-    ("secrets",): "leave it out; the keys of models are settings of the worker.",
     ("keep",): "leave it out; sandboxes are destroyed when the job ends.",
     ("repo", "submodules"): "leave it out, or fetch them in `setup`.",
     ("repo", "lfs"): "leave it out.",

@@ -49,7 +49,8 @@ class ModelRoute:
     api: Api = "openai"
     """``base_url`` has no path and no trailing slash; an OpenAI client adds ``/v1/...``."""
     subscription: bool = False
-    """The account behind it is a subscription and not an API key: a tool must then log in as a subscriber does."""
+    """The worker's key is the token of a Claude subscription: a tool must log in as a subscriber does, which for Claude
+    Code is ``token`` as CLAUDE_CODE_OAUTH_TOKEN (and no ANTHROPIC_API_KEY); only then it asks as the server expects."""
     context_tokens: int | None = None
     """How much the model reads, as far as the worker's settings say: agents then shorten their history in time."""
 

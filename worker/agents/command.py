@@ -7,6 +7,7 @@ it stands in the environment under the names that the usual clients read:
     TATIN_MODEL, TATIN_MODEL_BASE_URL, TATIN_MODEL_TOKEN      always; the address without /v1
     OPENAI_BASE_URL (with /v1), OPENAI_API_KEY                when the provider speaks OpenAI's dialect
     ANTHROPIC_BASE_URL (without /v1), ANTHROPIC_API_KEY       when it speaks Anthropic's
+    ANTHROPIC_BASE_URL, CLAUDE_CODE_OAUTH_TOKEN               when the worker's key is a Claude subscription's
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ def route_environment(route: ModelRoute) -> dict[str, str]:
         "TATIN_MODEL_BASE_URL": route.base_url,
         "TATIN_MODEL_TOKEN": route.token,
     }
+    if route.subscription:
+        return env | {"ANTHROPIC_BASE_URL": route.base_url, "CLAUDE_CODE_OAUTH_TOKEN": route.token}
     if route.api == "anthropic":
         return env | {"ANTHROPIC_BASE_URL": route.base_url, "ANTHROPIC_API_KEY": route.token}
     return env | {"OPENAI_BASE_URL": f"{route.base_url}/v1", "OPENAI_API_KEY": route.token}

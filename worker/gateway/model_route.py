@@ -26,6 +26,7 @@ from worker.gateway.prices import Price
 from worker.gateway.refuse import Refuse
 from worker.gateway.upstream import Upstream
 from worker.gateway.usage import CallFailed, RouteUsage
+from worker.redaction import Redactor
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class ModelGateway:
         price: Price | None = None,
         budget: Budget | None = None,
         limits: GatewayLimits = DEFAULT_LIMITS,
+        redactor: Redactor | None = None,
     ) -> None:
         if not token:
             raise ValueError("a model route needs a token")
@@ -67,7 +69,7 @@ class ModelGateway:
         self._model = model
         self._token = token
         self._limits = limits
-        self._upstream = Upstream(provider, limits)
+        self._upstream = Upstream(provider, limits, redactor or Redactor())
         self._answers = Answers(self._upstream, self.usage, limits)
         self._server: web.Server | None = None
         self._slots = asyncio.Semaphore(limits.parallel_calls)

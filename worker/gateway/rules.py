@@ -31,8 +31,10 @@ _STREAMS = re.compile(rb'"stream"\s*:\s*true')
 _MODEL_NAMES = frozenset({"model", "models"})
 """``models`` is a list to choose from, for servers that are themselves a route to others."""
 _REQUEST_HEADERS = frozenset(
-    {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta"}
+    {"accept", "content-type", "user-agent", "x-app", "anthropic-version", "anthropic-beta", "openai-beta"}
 )
+OAUTH_BETA = "oauth-2025-04-20"
+"""Without it Anthropic takes no subscription's token."""
 _RESPONSE_HEADERS = frozenset(
     {"content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"}
 )
@@ -97,14 +99,21 @@ def bears(headers: Mapping[str, str], token: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 
-def request_headers(headers: Mapping[str, str], api: str, key: str | None) -> CIMultiDict[str]:
+def request_headers(
+    headers: Mapping[str, str], api: str, key: str | None, *, subscription: bool = False
+) -> CIMultiDict[str]:
     """What the provider gets: the few headers that its API knows, with its own key in place of the token.
 
     Everything else stays behind: cookies, forwarding and hop-by-hop headers, and those that choose who pays.
+    ``subscription``: the key is the token of one, which goes where Claude Code puts it.
     """
     kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() in _REQUEST_HEADERS)
     kept["Accept-Encoding"] = "identity"  # a compressed stream would come in lumps, and its usage unread
-    if key is not None and api == "anthropic":
+    if key is not None and subscription:
+        kept["Authorization"] = f"Bearer {key}"
+        betas = [part.strip() for part in kept.get("anthropic-beta", "").split(",") if part.strip()]
+        kept["anthropic-beta"] = ",".join(betas if OAUTH_BETA in betas else [*betas, OAUTH_BETA])
+    elif key is not None and api == "anthropic":
         kept["X-Api-Key"] = key
     elif key is not None:
         kept["Authorization"] = f"Bearer {key}"

@@ -1,12 +1,15 @@
 """The provider's side of a model route: its address, its key and the connections to it.
 
-The key is read when the side opens and is kept in memory only: it is in no log, no error and no answer.
+The key is read when the side opens, and again when it is refused, and is kept in memory only: it is in no log, no
+error and no answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +23,12 @@ from worker.gateway import rules
 from worker.gateway.limits import GatewayLimits
 from worker.gateway.providers import api_root
 from worker.gateway.usage import CLOSED, TIMEOUT, UNREACHABLE, CallFailed
+from worker.redaction import Redactor
+
+RENEW_SECONDS = 30.0
+"""How often a refused key is looked up anew."""
+
+log = logging.getLogger(__name__)
 
 
 class Upstream:
@@ -29,11 +38,14 @@ class Upstream:
         AttemptError: (when made) reason provider, the provider's address cannot be used.
     """
 
-    def __init__(self, provider: ModelProvider, limits: GatewayLimits) -> None:
+    def __init__(self, provider: ModelProvider, limits: GatewayLimits, redactor: Redactor) -> None:
         self._provider = provider
         self._limits = limits
         self._root = api_root(provider)
+        self._redactor = redactor
         self._key: str | None = None
+        self._read_at = 0.0
+        self._renewing = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -48,7 +60,7 @@ class Upstream:
             AttemptError: reason auth, the key cannot be had.
         """
         try:
-            self._key = await asyncio.to_thread(self._provider.key)
+            self._key = await self._read_key()
         except BadInput as error:
             raise AttemptError(error.what, seen=error.seen, try_=error.try_, reason=Reason.AUTH) from error
         self._session = aiohttp.ClientSession(
@@ -73,6 +85,33 @@ class Upstream:
         Raises:
             CallFailed: there is none: unreachable, too slow, or this side is closed.
         """
+        key = self._key
+        answer = await self._send(method, target, headers, body)
+        if answer.status == 401 and await self._is_renewed(key):
+            answer.close()
+            answer = await self._send(method, target, headers, body)
+        return answer
+
+    async def _is_renewed(self, refused: str | None) -> bool:
+        """Whether there is another key than the one that was refused: a token that ran out, renewed on the host by
+        whoever keeps it. Only the host holds it, so no guest can race for it."""
+        async with self._renewing:
+            if self._key != refused or time.monotonic() - self._read_at < RENEW_SECONDS:
+                return self._key != refused
+            try:
+                self._key = await self._read_key()
+            except BadInput as error:
+                log.warning("action=renew_key failed: %s", error.what)
+            return self._key != refused
+
+    async def _read_key(self) -> str | None:
+        self._read_at = time.monotonic()
+        key = await asyncio.to_thread(self._provider.key)
+        if key is not None:
+            self._redactor.add(key)
+        return key
+
+    async def _send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
         if self._session is None:
             raise CallFailed(CLOSED, "The model route is closed: the attempt is over.", 503)
         options: dict[str, Any] = {"data": io.BytesIO(body)} if method == "POST" else {}
@@ -80,7 +119,9 @@ class Upstream:
             return await self._session.request(
                 method,
                 URL(f"{self._root}{target}", encoded=True),
-                headers=rules.request_headers(headers, self._provider.api, self._key),
+                headers=rules.request_headers(
+                    headers, self._provider.api, self._key, subscription=self._provider.subscription
+                ),
                 allow_redirects=False,
                 **options,
             )
@@ -92,7 +133,7 @@ class Upstream:
 
     def clean(self, text: str) -> str:
         """``text`` without the key, which providers quote in their errors."""
-        return text.replace(self._key, "***") if self._key else text
+        return self._redactor.text(text)
 
 
 def _why(error: BaseException) -> str:
