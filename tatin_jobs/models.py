@@ -304,8 +304,6 @@ class WorkerInfo(Frozen):
     problem: str = ""
     """Why it claims nothing at present (disk below the floor, a provider that does not answer); empty when it does."""
     running: tuple[str, ...] = ()
-    home: str = ""
-    """The id of its home: another home's worker may not use its name."""
     egress_warning: str = ""
     """A clause that says what the network rules of a job do not hold for there; empty where they hold."""
 

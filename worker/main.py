@@ -57,8 +57,6 @@ from worker.sweep import SWEEP_SECONDS, sweep
 from worker.tasks import SlotConsumer, register
 
 HEALTH_SECONDS = 10.0
-NAMESAKE_SECONDS = 20.0
-"""A worker announces itself every 5 s."""
 LOOK_SECONDS = 0.1
 """How often an idle worker of one batch looks whether the batch is over."""
 HURRY_SECONDS = 120.0
@@ -90,23 +88,6 @@ def home_lock(home: Home) -> Iterator[None]:
         yield
 
 
-def check_name(store: Store, settings: Settings, home_id: str) -> None:
-    """Leases and capacity are kept by a worker's name, so two hosts cannot share one (F09).
-
-    Raises:
-        BadInput: a worker of another home has this name and is there.
-    """
-    for info in store.workers():
-        if info.name == settings.worker_name and info.home not in ("", home_id):
-            if not store.is_silent(info, NAMESAKE_SECONDS):
-                raise BadInput(
-                    f"A worker called '{info.name}' runs on another host already.",
-                    seen=f"host '{info.host}', process {info.pid}",
-                    try_=f"give this one another name (TATIN_WORKER_NAME); if that one has just died, wait "
-                    f"{NAMESAKE_SECONDS:g} s.",
-                )
-
-
 def run_worker(settings: Settings, batch: str | None = None, parent: IO[bytes] | None = None) -> int:
     """Work until told to stop; with ``batch``, until that batch is over. With ``parent``, hurry when it closes.
 
@@ -119,7 +100,6 @@ def run_worker(settings: Settings, batch: str | None = None, parent: IO[bytes] |
     home = Home(settings.home)
     home.prepare()
     with home_lock(home), open_store(settings, home) as store:
-        check_name(store, settings, home.id())
         return Worker(settings, home, store).run(batch, parent)
 
 
@@ -244,7 +224,6 @@ class Worker:
                 draining=bool(self._stop_asked),
                 problem=problem,
                 running=self._attempts.running(),
-                home=self._context.home_id,
                 egress_warning=self._context.provider.capabilities.egress_warning,
             )
         )
@@ -252,7 +231,7 @@ class Worker:
     async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self._problem = await sweep(self._context, self._attempts.sandboxes())
+            self._problem = await sweep(self._context, self._attempts.sandboxes)
 
     # Ending
 

@@ -44,7 +44,7 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
         booked = Booked.of(one.entry.need, one.entry.job, one.entry.token)
         context.lingering.add(one.entry.sandbox, booked)
     living = {one.entry.sandbox for one in adopted}
-    problem = await sweep(context, live=living)
+    problem = await sweep(context, lambda: living)
     still_there = living | set(context.lingering.names())
     gone = [entry for entry in unsettled if entry.sandbox not in still_there]
     await asyncio.to_thread(take_back, context.store, gone, context.settings.max_deaths)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.store import Booked
@@ -39,8 +40,9 @@ async def destroy_sandbox(context: Context, name: str) -> bool:
     return False
 
 
-async def sweep(context: Context, live: set[str]) -> str:
-    """Destroy every sandbox of this home that no running attempt owns. Returns what is wrong, empty when all is well:
+async def sweep(context: Context, live: Callable[[], set[str]]) -> str:
+    """Destroy every sandbox of this home that no running attempt owns: ``live`` is asked when the list is there, since
+    attempts begin while it is read. Returns what is wrong, empty when all is well:
     a worker with a problem claims nothing."""
     try:
         async with asyncio.timeout(LIST_SECONDS):
@@ -48,7 +50,7 @@ async def sweep(context: Context, live: set[str]) -> str:
     except (SandboxError, OSError) as error:
         return f"the list of sandboxes cannot be read: {str(error) or 'it hangs'}"
     noted = {entry.sandbox: entry for entry in context.journal.entries()}
-    left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live)
+    left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live())
     resisting = []
     for name in left:
         if name in noted:

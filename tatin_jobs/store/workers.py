@@ -68,9 +68,9 @@ class Workers(Base):
             found.append(info.model_copy(update={"seen_at": at, "draining": info.draining or name in draining}))
         return found
 
-    def is_silent(self, info: WorkerInfo, seconds: float = SEEN_LIMIT_SECONDS) -> bool:
-        """Whether a worker has not announced itself for so long, by the store's clock."""
-        return info.seen_at is None or self._now_ms() - to_ms(info.seen_at) > seconds * 1000
+    def is_silent(self, info: WorkerInfo) -> bool:
+        """Whether a worker has not announced itself for a minute, by the store's clock."""
+        return info.seen_at is None or self._now_ms() - to_ms(info.seen_at) > SEEN_LIMIT_SECONDS * 1000
 
     def drain(self, worker: str, on: bool) -> None:
         """Tell a worker to claim nothing more, or to claim again."""

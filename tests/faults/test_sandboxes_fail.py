@@ -15,7 +15,9 @@ from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import OFFER, Bench, bench
 from worker import runner, sweep
 from worker.recovery import recover
+from worker.sandboxes.base import SandboxSpec
 from worker.sandboxes.fake import Dials, FakeProvider
+from worker.sandboxes.names import sandbox_name
 
 pytestmark = pytest.mark.needs("git", "valkey")
 
@@ -52,14 +54,14 @@ async def test_a_destroy_that_hangs_holds_no_slot_and_stays_booked(
     job, _ = await made.run()
     assert job.outcome is Outcome.SUCCEEDED
     assert [need.cpus for need in made.context.lingering.needs()] == [1]
-    problem = await sweep.sweep(made.context, live=set())
+    problem = await sweep.sweep(made.context, set)
     assert "cannot be destroyed" in problem
     full = OFFER.model_copy(update={"cpus": 1})
     made.submit(made.spec())
     assert made.store.claim("bench", full, made.context.lingering.needs(), "n1", 60) is None, "no room beside it"
     _dials(made).destroy_seconds = 0
     monkeypatch.setattr(sweep, "DESTROY_SECONDS", 60)
-    assert await sweep.sweep(made.context, live=set()) == ""
+    assert await sweep.sweep(made.context, set) == ""
     assert made.store.claim("bench", full, made.context.lingering.needs(), "n2", 60) is not None
 
 
@@ -79,6 +81,20 @@ async def test_nothing_is_destroyed_or_forgotten_on_a_list_that_cannot_be_read(
     _dials(made).list_fails, _dials(made).list_seconds = False, 0
     assert (await recover(made.context, lambda _: None, lambda _: None)).problem == ""
     assert made.context.journal.entries() == []
+
+
+async def test_a_sandbox_that_is_made_while_the_list_is_read_is_left_alone(made: Bench) -> None:
+    """F11, I6: a provider may take seconds to list what it has, and attempts begin meanwhile."""
+    live: set[str] = set()
+    _dials(made).list_seconds = 0.2
+    sweeping = asyncio.create_task(sweep.sweep(made.context, lambda: set(live)))
+    await asyncio.sleep(0)
+    name = sandbox_name(made.home.id(), "job-abcdefghij", 1)
+    live.add(name)
+    await made.provider.create(SandboxSpec(name=name, cpus=1, memory_mib=256, disk_mib=100))
+    assert await sweeping == ""
+    assert await made.provider.list() == [name]
+    await made.provider.destroy(name)
 
 
 async def test_a_sandbox_that_dies_behind_the_verdict_is_no_success(

@@ -85,7 +85,7 @@ def test_a_name_belongs_to_one_host(one: Fleet) -> None:
     until(one.store.workers, 30, "the worker")
     second = one.host("elsewhere", environment={"TATIN_WORKER_NAME": "same"})
     assert second.ended() == 2
-    assert "'same' runs on another host already" in second.said()
+    assert "Another worker is called 'same'" in second.said()
     third = subprocess.Popen(
         argv("worker"), env=first.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/"
     )

@@ -106,6 +106,7 @@ async def test_a_job_that_goes_well_brings_everything_back(each: Bench) -> None:
 async def test_each_failure_has_its_outcome_and_reason(
     each: Bench, changes: dict[str, Any], outcome: Outcome, reason: Reason, words: str
 ) -> None:
+    """F55, F56: a hang is ended, and exit status 0 with nothing done is no success."""
     job, result = await each.run(**changes)
     assert (job.outcome, job.reason) == (outcome, reason)
     assert words in job.message
@@ -138,13 +139,14 @@ async def test_what_a_timed_out_agent_did_is_kept(each: Bench) -> None:
 
 
 async def test_an_agent_that_ignores_sigterm_is_killed(each: Bench) -> None:
+    """F55."""
     command = "trap '' TERM; echo on; while :; do sleep 1; done"
     job, _ = await each.run(command=command, timeout_seconds=1)
     assert (job.outcome, job.reason) == (Outcome.TIMED_OUT, Reason.AGENT)
 
 
 async def test_an_agent_that_leaves_daemons_leaves_nothing(each: Bench) -> None:
-    """A63, A71: they are dead before verify runs."""
+    """A63, A71, F56: they are dead before verify runs."""
     command = "(setsid sh -c 'sleep 1; echo late > late.txt; sleep 300' &); echo left"
     job, _ = await each.run(command=command, verify=Verify(run="sleep 1.5; ! test -e late.txt"))
     assert job.outcome is Outcome.SUCCEEDED, job.message
@@ -163,6 +165,7 @@ async def test_a_flood_of_output_is_cut_in_the_file_and_live(each: Bench) -> Non
 
 
 async def test_a_sandbox_that_cannot_be_made_is_tried_again_later(fake: Bench) -> None:
+    """F50."""
     _dials(fake).dials.create_fails = True
     job, result = await fake.run(retries=Retries(max=1, backoff_seconds=60))
     assert (job.state, job.retries_used, job.attempt) == (JobState.HELD, 1, 1)
@@ -180,7 +183,7 @@ async def test_an_agents_failure_is_not_tried_again(fake: Bench) -> None:
 
 
 async def test_a_sandbox_that_dies_midway_is_told_as_such(fake: Bench) -> None:
-    """F07: not as the agent's failure, and what was streamed is kept."""
+    """F53: not as the agent's failure, and what was streamed is kept."""
     job = fake.submit(fake.spec(command="echo up; sleep 60"))
     lease = fake.claim()
     running = asyncio.create_task(fake.attempt(lease))
@@ -252,7 +255,7 @@ async def test_a_superseded_attempt_writes_nothing_about_the_job(fake: Bench) ->
 
 
 async def test_a_sandbox_that_resists_stays_booked_until_it_is_gone(fake: Bench) -> None:
-    """I4: its capacity is free only when destroy is verified."""
+    """F54, I4: its capacity is free only when destroy is verified."""
     from worker.sweep import sweep
 
     _dials(fake).dials.destroy_fails = 3
@@ -260,7 +263,7 @@ async def test_a_sandbox_that_resists_stays_booked_until_it_is_gone(fake: Bench)
     assert job.outcome is Outcome.SUCCEEDED
     assert len(fake.context.lingering.needs()) == 1
     assert len(fake.context.journal.entries()) == 1
-    assert await sweep(fake.context, live=set()) == ""
+    assert await sweep(fake.context, set) == ""
 
 
 async def test_a_running_attempt_is_booked_once(fake: Bench) -> None:
