@@ -19,8 +19,8 @@ from worker.agents import ADAPTERS, adapter
 from worker.capacity import free_disk_mib
 from worker.gateway.providers import api_root
 from worker.guest_trust import certificates_in
-from worker.sandboxes import KINDS, choose_provider
-from worker.sandboxes.base import Finding
+from worker.sandboxes import KINDS
+from worker.sandboxes.base import Finding, SandboxProvider
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 OLDEST_GIT = (2, 30)
@@ -37,7 +37,6 @@ def checks(settings: Settings) -> list[Finding]:
     return [
         _python(sys.version_info[:2]),
         *_sandbox(settings, home),
-        *_egress(settings, home),
         *_trust(settings),
         *_agent_tools(settings, home),
         *_own_agents(settings),
@@ -67,22 +66,19 @@ def _sandbox(settings: Settings, home: Home) -> list[Finding]:
     wrong: list[Finding] = []
     for kind, make in KINDS.items():
         if settings.sandbox in ("auto", kind):
-            found = list(make(home, _NO_HOME_ID).check())
+            provider = make(home, _NO_HOME_ID)
+            found = list(provider.check())
             if all(finding.ok for finding in found):
-                return found
+                return [*found, _egress(provider)]
             wrong += found
     return wrong
 
 
-def _egress(settings: Settings, home: Home) -> Iterator[Finding]:
-    """Whether guests reach more than their jobs allow; nothing where no kind of sandbox works at all."""
-    try:
-        provider = choose_provider(settings.sandbox, home, _NO_HOME_ID)
-    except TatinError:
-        return
+def _egress(provider: SandboxProvider) -> Finding:
+    """Whether guests reach more than their jobs allow."""
     warning = provider.capabilities.egress_warning
     fix = f"run jobs whose network matters on another kind of sandbox than {provider.kind}"
-    yield Finding("network of guests", not warning, warning or "only what their jobs allow", fix if warning else "")
+    return Finding("network of guests", not warning, warning or "only what their jobs allow", fix if warning else "")
 
 
 def _trust(settings: Settings) -> Iterator[Finding]:

@@ -55,7 +55,8 @@ def npm():
 
 
 def apt():
-    return run("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
+    """What it would fetch. (`indextargets` is empty where nothing was fetched yet, as in a fresh image: apt 3.)"""
+    return re.findall(r"^'([^']+)'", run("apt-get", "update", "--print-uris"), re.MULTILINE)
 
 
 def go():

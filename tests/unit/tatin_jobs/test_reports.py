@@ -55,6 +55,14 @@ def test_a_job_is_in_one_section_with_what_to_do_next(job: Job, section: str, co
     assert sections[section][0].next.startswith(f"tatin {command} {job.id}")
 
 
+def test_a_job_that_wanted_more_network_than_it_had_is_marked() -> None:
+    wanted = ended(Outcome.SUCCEEDED, summary=CHANGED.model_copy(update={"blocked": 2}))
+    had = ended(Outcome.SUCCEEDED, summary=CHANGED.model_copy(update={"blocked": 0}))
+    text = report_text(report(wanted, had))
+    assert text.count("blocked") == 1
+    assert f"2 places blocked (tatin show {wanted.id})" in text
+
+
 def test_failures_are_grouped_by_reason_the_most_frequent_first() -> None:
     jobs = [ended(Outcome.FAILED, reason) for reason in (Reason.REPO, Reason.AGENT, Reason.AGENT)]
     groups = report(*jobs).failed

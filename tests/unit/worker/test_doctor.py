@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,18 @@ from tatin_jobs.settings import ModelProvider, Settings
 from tatin_jobs.tools import TOOLS
 from worker import doctor
 from worker.agents import ADAPTERS
-from worker.sandboxes.base import Finding
+from worker.sandboxes.base import Capabilities, Finding
 
 FINE = Finding("part", True, "there")
 BROKEN = Finding("part", False, "not there", "install part")
 
 
 class Provider:
+    kind = "stub"
+    capabilities = Capabilities(
+        separate_kernel=True, egress_control=True, survives_worker=False, snapshot=False, sudo=False
+    )
+
     def __init__(self, *findings: Finding) -> None:
         self._findings = findings
 
@@ -66,6 +72,34 @@ def test_auto_is_content_with_one_kind_that_works(tmp_path: Path) -> None:
 
 def test_a_named_kind_that_does_not_work_is_told_with_its_remedy(tmp_path: Path) -> None:
     assert found(tmp_path, "part", sandbox="strong") == BROKEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({}, "only what their jobs allow"),
+        ({"egress_gap": "every port of this host"}, "its guests also reach every port of this host"),
+        ({"egress_control": False}, "its guests also reach every network that their host reaches"),
+    ],
+)
+def test_a_kind_whose_guests_reach_more_is_told(
+    tmp_path: Path, kinds: Mapping[str, Provider], changes: dict[str, Any], seen: str
+) -> None:
+    kinds["weak"].capabilities = dataclasses.replace(Provider.capabilities, **changes)
+    finding = found(tmp_path, "network of guests")
+    assert (finding.seen, finding.ok, bool(finding.fix)) == (seen, not changes, bool(changes))
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"]
+)
+def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    finding = found(tmp_path, "ca_certificate", gateway={"ca_certificate": path})
+    assert not finding.ok
+    assert "tatin.toml" in finding.fix
 
 
 def test_an_unknown_kind_is_told(tmp_path: Path) -> None:
