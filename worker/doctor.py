@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tatin_jobs.errors import PartMissing, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.settings import Settings
 from tatin_jobs.tools import TOOLS, find_tool, install_command
+from worker import awake
 from worker.agents import ADAPTERS, adapter
 from worker.capacity import free_disk_mib
 from worker.gateway.providers import api_root
@@ -44,6 +45,7 @@ def checks(settings: Settings) -> list[Finding]:
         _home(home),
         _disk(settings),
         _clock(datetime.now(UTC)),
+        _sleep(awake.command()),
         _lease(settings),
         *_models(settings),
         *_notify(settings),
@@ -162,6 +164,15 @@ def _clock(now: datetime) -> Finding:
     if (newest - now).total_seconds() < 86_400:
         return Finding("clock", True, seen)
     return Finding("clock", False, f"{seen}, which is before Tatin was installed", "sudo timedatectl set-ntp true")
+
+
+def _sleep(argv: Sequence[str]) -> Finding:
+    """A host that sleeps runs nothing; jobs go on, or run again, when it wakes. A server without logind never sleeps of
+    itself, so this is told and not required."""
+    seen = awake.works(argv) if argv else "no caffeinate or systemd-inhibit here"
+    if seen is None:
+        return Finding("sleep", True, f"{argv[0]} keeps this host awake while jobs run")
+    return Finding("sleep", True, f"nothing keeps this host from sleeping while jobs run ({seen})")
 
 
 def _lease(settings: Settings) -> Finding:

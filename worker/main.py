@@ -38,6 +38,7 @@ from tatin_jobs.states import JobState
 from tatin_jobs.store import Store, open_store
 from tatin_jobs.store.promises import store_promises
 from tatin_jobs.units import format_duration
+from worker.awake import Awake
 from worker.capacity import free_disk_mib, offer_of
 from worker.collect import Unpackers
 from worker.context import Context
@@ -124,6 +125,7 @@ class Worker:
             unpackers=Unpackers(),
             journal=Journal(home.journal),
         )
+        self._awake = Awake()
         self._problem = ""
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
@@ -182,6 +184,7 @@ class Worker:
             self._reaper.stop()
             self._notifier.stop()
             self._beats.stop()
+            self._awake.close()
             self._retire()
             self._loop.submit(self._context.unpackers.aclose()).result()
             self._loop.stop()
@@ -204,6 +207,7 @@ class Worker:
 
     def _on_tick(self) -> None:
         self._offers.tick()
+        self._awake.hold(bool(self._attempts.running()))
         self._announce()
 
     def _announce(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from tatin_jobs.cli.output import say, warn
-from tatin_jobs.errors import BadInput
+from tatin_jobs.errors import EXIT_OK, BadInput
 from tatin_jobs.home import Home
 from tatin_jobs.log import set_up_logging
 from tatin_jobs.models import Offer
@@ -18,7 +19,18 @@ from tatin_jobs.submitting import default_need
 from tatin_jobs.units import MIB, format_size, parse_size
 
 
+class Action(StrEnum):
+    """What to do with the worker as a service."""
+
+    INSTALL = "install"
+    UNINSTALL = "uninstall"
+
+
 def command(
+    action: Annotated[
+        Action | None,
+        typer.Argument(metavar="[ACTION]", help="install: as a service of this user, with these options; uninstall."),
+    ] = None,
     cpus: Annotated[
         int | None, typer.Option("--cpus", metavar="N", help="CPUs to offer; default: twice the host's.")
     ] = None,
@@ -32,18 +44,22 @@ def command(
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its name; default: the host's.")] = None,
 ) -> int:
     """Take jobs and run them. The first Ctrl-C drains: what runs may end; the second hands it back."""
+    if action is not None:
+        given = {"--cpus": cpus, "--memory": memory, "--slots": slots, "--sandbox": sandbox, "--name": name}
+        flags = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+        return _as_service(action, flags)
     from worker.capacity import offer_of
     from worker.main import run_worker
     from worker.sandboxes import choose_provider
 
-    flags = {
+    wanted = {
         "cpus": cpus,
         "memory_mib": _mib(memory),
         "slots": slots,
         "sandbox": sandbox,
         "worker_name": name,
     }
-    settings = load_settings(os.environ, flags)
+    settings = load_settings(os.environ, wanted)
     home = Home(settings.home)
     home.prepare()
     set_up_logging(home.root / "worker.log", terminal=True)
@@ -52,6 +68,19 @@ def command(
     if warning := provider.capabilities.egress_warning:
         warn(f"network rules of jobs do not all hold here: {warning}.")
     return run_worker(settings)
+
+
+def _as_service(action: Action, flags: list[str]) -> int:
+    from worker.service import install, service, uninstall
+
+    settings = load_settings(os.environ)
+    wanted = service(settings, flags)
+    if action is Action.UNINSTALL:
+        say(f"✓ removed {wanted.path}" if uninstall(wanted) else f"No service is installed: no {wanted.path}")
+        return EXIT_OK
+    install(wanted, settings)
+    say(f"✓ {wanted.path}\n  look at it: {wanted.look}")
+    return EXIT_OK
 
 
 def _mib(text: str | None) -> int | None:
