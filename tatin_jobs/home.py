@@ -10,6 +10,7 @@
     <home>/tools/<tool>/<version>   agent CLIs at pinned versions
     <home>/images/       what virtual machines are made from
     <home>/machines/     the worker's SSH key, frozen states of virtual machines, the accelerator that was found
+    <home>/kept/         one note for each virtual machine that nobody runs and no sweep may touch
     <home>/sandboxes/    what the providers of this host keep
     <home>/journal/      one fsynced line per sandbox, from before create until after destroy
 
@@ -73,6 +74,10 @@ class Home:
     @property
     def sandboxes(self) -> Path:
         return self.root / "sandboxes"
+
+    @property
+    def kept(self) -> Path:
+        return self.root / "kept"
 
     @property
     def journal(self) -> Path:

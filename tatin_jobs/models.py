@@ -17,6 +17,7 @@ RECORD_VERSION = 1
 """Written into every record and need class. A worker never looks into a class of a version that it does not know, so
 a newer record stays queued until a newer worker comes (F12)."""
 
+DEFAULT_IMAGE = "tatin"
 DEFAULT_TIMEOUT_SECONDS = 2 * 3600
 DEFAULT_IDLE_TIMEOUT_SECONDS = 15 * 60
 INLINE_PROMPT_BYTES = 64 * 1024
@@ -152,6 +153,8 @@ class JobSpec(Frozen):
     setup: str | None = None
     verify: Verify | None = None
     sandbox: str = "auto"
+    image: str = DEFAULT_IMAGE
+    keep: Literal["never", "on-failure", "always"] = "never"
     resources: Resources = Resources()
     requires: Requires = Requires()
     network: Network = Network()

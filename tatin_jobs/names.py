@@ -15,6 +15,7 @@ LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
 TAG = LABEL_KEY
 ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,54}[a-z0-9])?")
 ID_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,55}")
+IMAGE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 WORKER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 SHORT_ID_LENGTH = 10

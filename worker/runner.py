@@ -50,6 +50,8 @@ from worker.guest_network import GuestNetwork
 from worker.holds import seen_at, watch_probe
 from worker.job_secrets import read_job_secrets
 from worker.journal import Entry
+from worker.keeping import keep_sandbox
+from worker.kept import is_kept
 from worker.live_log import LiveLog
 from worker.outbox import Outbox
 from worker.patching import apply_patch
@@ -109,6 +111,7 @@ class Attempt:
         self._facts.network = self._network
         self._stack = AsyncExitStack()
         self._sandbox: Sandbox | None = None
+        self._outcome: Outcome | None = None
         self._gateway: ModelGateway | None = None
         self._plan = AgentPlan(argv=())
         self._base_tar: Path | None = None
@@ -124,6 +127,7 @@ class Attempt:
             async with self._outbox:
                 ending = self._shown(await self._collect(await self._excuse(await self._work())))
             await self._accept(ending)
+            self._outcome = ending.outcome
         finally:
             await self._destroy()
 
@@ -560,6 +564,9 @@ class Attempt:
             await self._stack.aclose()
         except Exception:
             log.exception("action=close sandbox=%s failed", self._name)
+        if self._sandbox and self._outcome and is_kept(self._spec.keep, self._outcome):
+            if await keep_sandbox(self._context, self._name, self._lease.job.id):
+                return
         await destroy_sandbox(self._context, self._name)
 
     # What the steps share
@@ -640,6 +647,7 @@ class Attempt:
             cpus=self._need.cpus,
             memory_mib=self._need.memory_mib,
             disk_mib=self._need.disk_mib,
+            image=self._spec.image,
             tools=tuple(ToolMount(tool.folder, tool.guest_folder) for tool in tools),
         )
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.store import Booked
 from worker.context import Context
+from worker.kept import KeptNotes
 from worker.sandboxes.names import is_ours
 
 TRIES = 3
@@ -49,8 +51,9 @@ async def sweep(context: Context, live: Callable[[], set[str]]) -> str:
             listed = set(await context.provider.list())
     except (SandboxError, OSError) as error:
         return f"the list of sandboxes cannot be read: {str(error) or 'it hangs'}"
+    kept = KeptNotes(context.home.kept).names(datetime.now(UTC))  # read after the list, as ``live`` is
     noted = {entry.sandbox: entry for entry in context.journal.entries()}
-    left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live())
+    left = sorted({name for name in listed | set(noted) if is_ours(name, context.home_id)} - live() - kept)
     resisting = []
     for name in left:
         if name in noted:

@@ -42,6 +42,7 @@ cat >/etc/systemd/system/tatin-seed.service <<'END'
 [Unit]
 Description=Keys from Tatin's seed disk
 ConditionPathExists=/dev/vdb
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 Before=ssh.service sshd.service
 After=local-fs.target systemd-udevd.service
 

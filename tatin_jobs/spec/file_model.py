@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from tatin_jobs.models import DEFAULT_IDLE_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS, Retries, Verify
+from tatin_jobs.models import DEFAULT_IDLE_TIMEOUT_SECONDS, DEFAULT_IMAGE, DEFAULT_TIMEOUT_SECONDS, Retries, Verify
 from tatin_jobs.spec import fields as f
 from tatin_jobs.spec.overrides import SHORT_FORMS
 
@@ -234,6 +234,14 @@ class JobFile(_Section):
         examples=["make test", {"run": "make test", "timeout": "10m"}],
     )
     sandbox: f.Sandbox = Field("auto", description="Kind of sandbox; `auto`: the strongest that the worker has.")
+    image: f.Image = Field(
+        DEFAULT_IMAGE, description="What a virtual machine is made from: an image of `tatin image list`."
+    )
+    keep: f.Keep = Field(
+        "never",
+        description="Whether a virtual machine stays, stopped, when the job has ended, for `tatin attach`: for a day,"
+        " and three at most on a host.",
+    )
     resources: ResourcesFile = Field(ResourcesFile(), description="CPUs, memory and disk.", examples=[{"cpus": 2}])
     requires: RequiresFile = Field(RequiresFile(), description="What the worker must be.", examples=[{"os": "linux"}])
     network: Annotated[NetworkFile, _ShortForm(SHORT_FORMS["network"])] = Field(

@@ -76,6 +76,8 @@ class Keeper:
             setup=job.setup,
             verify=_verify(job),
             sandbox=job.sandbox,
+            image=job.image,
+            keep=job.keep,
             resources=Resources(cpus=job.resources.cpus, memory_mib=job.resources.memory, disk_mib=job.resources.disk),
             requires=Requires(os=job.requires.os, arch=job.requires.arch, tags=job.requires.tags),
             network=_network(job.network),

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 NOT_YET = "is not supported yet."
 
 FIELDS: Mapping[tuple[str, ...], str] = {
-    ("image",): "leave it out; the sandbox has its own.",
-    ("keep",): "leave it out; sandboxes are destroyed when the job ends.",
     ("repo", "submodules"): "leave it out, or fetch them in `setup`.",
     ("repo", "lfs"): "leave it out.",
 }
 """Path of a field -> what to do instead."""
 
-VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {
-    ("sandbox",): dict.fromkeys(("tart", "qemu"), NOT_YET),
-}
+VALUES: Mapping[tuple[str, ...], Mapping[str, str]] = {}
 """Path of a field -> values that are known but not built, with why."""
 
 

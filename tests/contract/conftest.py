@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.fake import FakeProvider
 
-HOME_ID = "0a1b2c3d"
+HOME_ID = secrets.token_hex(4)
+"""Of this run alone: another on the same machine would find its virtual machines by their names."""
 
 
-def spec_of(number: int, memory_mib: int = 512) -> SandboxSpec:
+def spec_of(number: int, memory_mib: int = 768) -> SandboxSpec:
     """What to create: ``number`` tells sandboxes of one test apart."""
-    return SandboxSpec(name=f"tatin-{HOME_ID}-contract-{number}", cpus=1, memory_mib=memory_mib, disk_mib=1000)
+    return SandboxSpec(name=f"tatin-{HOME_ID}-contract-{number}", cpus=1, memory_mib=memory_mib, disk_mib=4000)
 
 
 Make = Callable[[], SandboxProvider]

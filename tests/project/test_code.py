@@ -9,7 +9,10 @@ import pytest
 from tests.project.tree import imports, modules, tree_of
 
 OURS = modules("tatin_jobs", "worker")
-HOST_COMMANDS = {f"tatin_jobs/cli/{name}.py" for name in ("run", "prerequisites", "worker", "doctor", "image")}
+MACHINE_COMMANDS = ("image", "up", "ssh", "down", "delete", "status", "attach")
+HOST_COMMANDS = {
+    f"tatin_jobs/cli/{name}.py" for name in ("run", "prerequisites", "worker", "doctor", *MACHINE_COMMANDS)
+}
 """What starts a worker or looks at its host: these import ``worker`` inside functions, so that a client never does."""
 HUEY_HOMES = {"tatin_jobs/queue.py", "worker/tasks.py"}
 FORBIDDEN_MODULES = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml"}

@@ -55,6 +55,10 @@ def _tool(name: str) -> Callable[[], str | None]:
     return missing
 
 
+CI_IMAGE = "tatin-ci"
+"""The small image that the tests of virtual machines use; scripts/test builds it."""
+
+
 def tools_home() -> Path:
     """The home whose ``tools/`` the tests use: the user's own, or what ``TATIN_TEST_TOOLS_HOME`` names."""
     text = os.environ.get("TATIN_TEST_TOOLS_HOME") or os.environ.get("TATIN_HOME")
@@ -67,6 +71,18 @@ def _chromium() -> str | None:
 
 def _shellcheck() -> str | None:
     return None if shutil.which("shellcheck") else "shellcheck is not installed (sudo apt-get install shellcheck)"
+
+
+def _qemu_image() -> str | None:
+    from tatin_jobs.errors import TatinError
+    from tatin_jobs.home import Home
+    from worker.images.store import find_image
+
+    try:
+        find_image(Home(tools_home()), CI_IMAGE)
+    except TatinError as error:
+        return str(error)
+    return None
 
 
 def _sshd() -> str | None:
@@ -105,6 +121,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "chromium": _chromium,
     "registry": why_none,
     "shellcheck": _shellcheck,
+    "qemu-image": _qemu_image,
     "sshd": _sshd,
     "redis": _redis,
     "faketime": _faketime,

@@ -23,10 +23,11 @@ from pathlib import Path
 from tatin_jobs.data import packer_folder
 from tatin_jobs.errors import BadInput, PartMissing, TatinError
 from tatin_jobs.home import Home
+from tatin_jobs.names import IMAGE
 from tatin_jobs.tools import pins
 from worker.capacity import free_disk_mib, host_arch
 from worker.images.parts import debian_release, fetch_parts, wanted_parts
-from worker.images.store import NAME, Image, ImageNote, find_image, publish
+from worker.images.store import Image, ImageNote, find_image, publish
 from worker.images.wish import BuildWish
 
 STAGES = ("base-system", "create-agent-user", "languages", "bun", "agent-tools", "qemu-machine", "finalize")
@@ -70,7 +71,7 @@ def build(home: Home, wish: BuildWish, report: Report) -> Image:
         TatinError: a step failed; the message has its last words.
     """
     parts = wanted_parts(wish.profile, wish.without)
-    if NAME.fullmatch(wish.name) is None:
+    if IMAGE.fullmatch(wish.name) is None:
         raise BadInput(f"An image cannot be called '{wish.name}'.", try_="small letters, digits and dashes.")
     certificates = {path.name: _certificate(path) for path in wish.ca_certificates}
     key = _key(wish, parts, certificates)

@@ -21,11 +21,10 @@ from pydantic import ValidationError
 
 from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
-from tatin_jobs.models import Frozen
+from tatin_jobs.models import DEFAULT_IMAGE, Frozen
+from tatin_jobs.names import IMAGE
 from worker.capacity import host_arch
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-DEFAULT_IMAGE = "tatin"
 CURRENT = "current"
 NOTE = "image.json"
 FILES = ("disk.qcow2", "kernel", "initrd")
@@ -80,21 +79,27 @@ def find_image(home: Home, name: str) -> Image:
     """
     folder = home.images / name / CURRENT
     how = f"tatin image build --sandbox qemu{'' if name == DEFAULT_IMAGE else f' --name {name}'}"
-    if NAME.fullmatch(name) is None or not folder.exists():
+    if IMAGE.fullmatch(name) is None or not folder.exists():
         raise PartMissing(f"There is no image '{name}' on this host.", seen=f"no '{folder}'", try_=how)
+    return image_at(folder, f"{how} --again")
+
+
+def image_at(folder: Path, how: str = "tatin image build --again") -> Image:
+    """The image in this folder. Raises PartMissing: as ``find_image``; ``how`` is what to try."""
+    folder = folder.resolve()
     try:
         note = ImageNote.model_validate_json((folder / NOTE).read_bytes())
     except (OSError, ValidationError) as error:
         seen = f"'{folder / NOTE}': {str(error).splitlines()[0]}"
-        raise PartMissing(f"The image '{name}' is not whole.", seen=seen, try_=f"{how} --again") from error
+        raise PartMissing("An image is not whole.", seen=seen, try_=how) from error
     lacking = [file for file in FILES if not (folder / file).is_file()]
     if lacking:
         raise PartMissing(
-            f"The image '{name}' is not whole.", seen=f"'{folder}' lacks {', '.join(lacking)}", try_=f"{how} --again"
+            f"The image '{note.name}' is not whole.", seen=f"'{folder}' lacks {', '.join(lacking)}", try_=how
         )
     if note.arch != host_arch():
-        raise PartMissing(f"The image '{name}' is for {note.arch}; this host is {host_arch()}.", try_=f"{how} --again")
-    return Image(note, folder.resolve())
+        raise PartMissing(f"The image '{note.name}' is for {note.arch}; this host is {host_arch()}.", try_=how)
+    return Image(note, folder)
 
 
 def images(home: Home) -> Sequence[Image]:

@@ -244,6 +244,9 @@ class Sandbox(ABC):
     async def usage(self) -> SandboxUsage:
         """What it has used so far."""
 
+    async def let_go(self) -> None:  # noqa: B027 - most have none
+        """Give up the connections to it. Where it survives its worker it lives on, for ``adopt``."""
+
     @abstractmethod
     async def wait_dead(self) -> str:
         """Return when the sandbox has died of itself, with what was seen (for the message of a SandboxError)."""
@@ -319,6 +322,23 @@ class SandboxProvider(ABC):
             SandboxError: it is not there, is dead, or cannot be reached in a bounded time; it will be destroyed.
         """
         raise SandboxError(f"A sandbox of kind '{self.kind}' does not survive its worker: '{name}' is not adopted.")
+
+    async def stop(self, name: str) -> None:
+        """Save what the sandbox ``name`` has on its disk and end its machine, so that ``start`` finds it again. Only
+        asked of a provider that ``survives_worker``.
+
+        Raises:
+            SandboxError: it is not there, or does not end.
+        """
+        raise SandboxError(f"A sandbox of kind '{self.kind}' cannot be stopped and started again: '{name}'.")
+
+    async def start(self, name: str) -> Sandbox:
+        """The sandbox ``name`` running: as it is, or its machine started again from its disk.
+
+        Raises:
+            SandboxError: it is not there, or does not start.
+        """
+        raise SandboxError(f"A sandbox of kind '{self.kind}' cannot be stopped and started again: '{name}'.")
 
     @abstractmethod
     async def list(self) -> Sequence[str]:

@@ -84,8 +84,10 @@ class HostProcess:
         return None, note
 
     def note(self, **more: Any) -> None:
-        """Write the note, whole or not at all: which process it is and what the next worker must know of it."""
-        body = {"pid": self._process.pid, "started": self._process.create_time(), **more}
+        """Write the note, whole or not at all: which process it is and what the next worker must know of it. What was
+        noted before stays."""
+        _, known = self.find(self.name, self.folder)
+        body = {**known, "pid": self._process.pid, "started": self._process.create_time(), **more}
         draft = self.folder / f".{NOTE}"
         draft.write_text(json.dumps(body))
         draft.chmod(0o600)

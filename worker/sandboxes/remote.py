@@ -168,6 +168,9 @@ class RemoteSandbox(Sandbox):
             self.died.set()
             self.link.drop()
 
+    async def let_go(self) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Let go of the connection and the ports; the machine is the provider's to end."""
         self.say_dead("it was closed")

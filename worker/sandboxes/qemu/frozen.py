@@ -10,6 +10,7 @@ over the copy's own forwarded port, with the host key that is in the state and i
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import logging
@@ -17,11 +18,11 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
@@ -68,7 +69,6 @@ class FrozenStates:
     def __init__(self, home: Home) -> None:
         self._root = home.machines / "frozen"
         self._sandboxes = home.sandboxes
-        self._locks: dict[str, asyncio.Lock] = {}
 
     async def get(self, shape: Shape, image: Image, key: KeyPair) -> Frozen:
         """The state of this shape; made, by booting the machine, where there is none.
@@ -76,7 +76,7 @@ class FrozenStates:
         Raises:
             SandboxError: it does not boot, or its state cannot be saved.
         """
-        async with self._locks.setdefault(shape.key, asyncio.Lock()):
+        async with self._alone(shape.key):
             folder = self._root / shape.key
             if not (folder / NOTE).exists():
                 await self._make(shape, image, key, folder)
@@ -86,15 +86,27 @@ class FrozenStates:
 
     async def forget(self, shape: Shape) -> None:
         """A state that does not load is made anew by the next who asks."""
-        async with self._locks.setdefault(shape.key, asyncio.Lock()):
+        async with self._alone(shape.key):
             await asyncio.to_thread(shutil.rmtree, self._root / shape.key, ignore_errors=True)
 
     async def clear_drafts(self) -> None:
         """What a worker that died while it made a state has left: its machine too."""
         for draft in self._root.glob(f"{DRAFT}*"):
-            lock = self._locks.get(draft.name.removeprefix(DRAFT))
-            if lock is None or not lock.locked():
-                await _end(draft)
+            with (self._root / f".lock-{draft.name.removeprefix(DRAFT)}").open("a") as file:
+                if _locked(file):
+                    await _end(draft)
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        """One at a time makes or removes a state: a worker and a person's commands are different processes."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._root / f".lock-{key}").open("a") as file:
+
+            async def locked() -> bool:
+                return _locked(file)
+
+            await until(locked, 2 * BOOT_SECONDS, f"The frozen state {key} was not free", pause=0.2)
+            yield
 
     async def _make(self, shape: Shape, image: Image, key: KeyPair, folder: Path) -> None:
         started = time.monotonic()
@@ -155,6 +167,14 @@ class FrozenStates:
         for folder in states[: max(0, len(states) - KEPT)]:
             if folder != keep and folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def new_disk(folder: Path, backing: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
-from worker.images.store import DEFAULT_IMAGE, age_of, find_image
+from tatin_jobs.models import DEFAULT_IMAGE
+from worker.images.store import age_of, find_image
 from worker.sandboxes.base import Finding
 from worker.sandboxes.qemu.accelerator import find_accelerator
 

@@ -16,12 +16,12 @@ import psutil
 from tatin_jobs.errors import DiskFull, PartMissing, SandboxError
 from tatin_jobs.home import Home
 from worker.capacity import host_arch
-from worker.images.store import Image, find_image
+from worker.images.store import Image, find_image, image_at
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.names import is_ours
 from worker.sandboxes.qemu import process, qmp
 from worker.sandboxes.qemu.accelerator import Accelerator, find_accelerator
-from worker.sandboxes.qemu.frozen import CAPABILITIES, Frozen, FrozenStates, new_disk, open_state
+from worker.sandboxes.qemu.frozen import BOOT_SECONDS, CAPABILITIES, Frozen, FrozenStates, new_disk, open_state
 from worker.sandboxes.qemu.machine import Shape, arguments, cpus_of_shape, disk_of
 from worker.sandboxes.qemu.prereqs import check
 from worker.sandboxes.qemu.sandbox import QemuSandbox
@@ -30,6 +30,7 @@ from worker.ssh import Endpoint, Link, worker_key
 
 REACH_SECONDS = 120.0
 ADOPT_SECONDS = 30.0
+SYNC_SECONDS = 60
 LEAST_MEMORY_MIB = 384
 
 
@@ -70,7 +71,7 @@ class QemuProvider(SandboxProvider):
             await asyncio.shield(self._clear(spec.name))
             raise
 
-    async def adopt(self, name: str) -> QemuSandbox:
+    async def adopt(self, name: str, seconds: float = ADOPT_SECONDS) -> QemuSandbox:
         self._check_name(name)
         machine, note = process.Machine.find(name, self._home.sandboxes / name)
         if machine is None or "host_key" not in note:
@@ -78,12 +79,41 @@ class QemuProvider(SandboxProvider):
         sandbox = self._sandbox(machine, str(note["host_key"]), int(note["port"]))
         sandbox.handed_over = int(note["handed_over"])
         try:
-            await sandbox.link.connect(ADOPT_SECONDS)
+            await sandbox.link.connect(seconds)
         except SandboxError:
             await sandbox.close()
             raise
         self._live[name] = sandbox
         return sandbox
+
+    async def stop(self, name: str) -> None:
+        sandbox = self._live.pop(name, None) or await self.adopt(name)
+        self._live.pop(name, None)
+        with suppress(SandboxError):  # a guest that hangs loses what it had not written
+            await sandbox.run(["sync"], timeout_seconds=SYNC_SECONDS)
+        await sandbox.close()
+        await sandbox.machine.kill()
+
+    async def start(self, name: str) -> QemuSandbox:
+        self._check_name(name)
+        folder = self._home.sandboxes / name
+        machine, note = process.Machine.find(name, folder)
+        if machine is not None:
+            return await self.adopt(name)
+        try:
+            image = image_at(self._home.images / str(note["image_name"]) / str(note["image"]))
+            found = await self._accelerated()
+            cpus, memory = int(note["cpus"]), int(note["memory_mib"])
+        except (KeyError, ValueError, PartMissing) as error:
+            raise SandboxError(f"Sandbox '{name}' is not there to be started.", seen=str(error)) from error
+        shape = Shape(host_arch(), found.name, found.qemu, image.note.digest, cpus, memory)
+        machine = await process.start(name, folder, arguments(shape, image, name, frozen=None))
+        try:
+            machine.note(port=await machine.ssh_port(), handed_over=0)
+            return await self.adopt(name, BOOT_SECONDS)
+        except BaseException:
+            await machine.kill()
+            raise
 
     async def list(self) -> Sequence[str]:
         await self._frozen.clear_drafts()
@@ -128,14 +158,17 @@ class QemuProvider(SandboxProvider):
         return image
 
     async def _shape(self, spec: SandboxSpec, image: Image) -> Shape:
+        found = await self._accelerated()
+        cpus = cpus_of_shape(spec.cpus)
+        return Shape(host_arch(), found.name, found.qemu, image.note.digest, cpus, spec.memory_mib)
+
+    async def _accelerated(self) -> Accelerator:
         if self._accelerator is None:
             try:
                 self._accelerator = await asyncio.to_thread(find_accelerator, self._home.machines)
             except PartMissing as error:
                 raise SandboxError(error.what, seen=error.seen, try_=error.try_) from error
-        found = self._accelerator
-        cpus = cpus_of_shape(spec.cpus)
-        return Shape(host_arch(), found.name, found.qemu, image.note.digest, cpus, spec.memory_mib)
+        return self._accelerator
 
     async def _resume(self, spec: SandboxSpec, shape: Shape, image: Image, folder: Path) -> QemuSandbox:
         key = await asyncio.to_thread(worker_key, self._home.machines / "ssh_key")
@@ -144,20 +177,20 @@ class QemuProvider(SandboxProvider):
         (folder / "seed.tar").symlink_to(frozen.folder / "seed.tar")
         machine = await self._load(spec.name, shape, image, folder, frozen)
         try:
-            machine.note(image=image.folder.name, frozen=shape.key)
+            machine.note(
+                image=image.folder.name,
+                image_name=image.note.name,
+                frozen=shape.key,
+                cpus=shape.cpus,
+                memory_mib=shape.memory_mib,
+            )
             port = await machine.ssh_port()
             sandbox = self._sandbox(machine, frozen.host_key, port)
             await self._prepare(sandbox, spec, image, started=time.monotonic())
         except BaseException:
             await machine.kill()
             raise
-        machine.note(
-            image=image.folder.name,
-            frozen=shape.key,
-            port=port,
-            host_key=sandbox.link.endpoint.host_key,
-            handed_over=sandbox.handed_over,
-        )
+        machine.note(port=port, host_key=sandbox.link.endpoint.host_key, handed_over=sandbox.handed_over)
         sandbox.image, sandbox.parts = f"{image.note.name}@{image.note.digest[:16]}", image.note.parts
         self._live[spec.name] = sandbox
         return sandbox

@@ -1,0 +1,65 @@
+"""Notes of machines that stay: who may be swept, and when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tatin_jobs.states import Outcome
+from worker.kept import KEPT_FOR, Kept, KeptNotes, is_kept, note_of_job
+
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
+
+
+def _kept(number: int, job: str = "job", until: datetime | None = NOW + timedelta(hours=1)) -> Kept:
+    made_at = NOW + timedelta(seconds=number)
+    return Kept(sandbox=f"tatin-0a1b2c3d-a{number}-1", kind="qemu", job=job, made_at=made_at, until=until)
+
+
+def test_a_note_keeps_its_machine_until_its_time_is_over(tmp_path: Path) -> None:
+    notes = KeptNotes(tmp_path / "kept")
+    notes.add(_kept(1, until=NOW))
+    assert notes.names(NOW - timedelta(seconds=1)) == {"tatin-0a1b2c3d-a1-1"}
+    assert notes.names(NOW) == set()
+    assert notes.all() == []
+
+
+def test_of_jobs_machines_the_newest_three_stay_and_a_persons_own_do_not_count(tmp_path: Path) -> None:
+    notes = KeptNotes(tmp_path / "kept")
+    notes.add(_kept(0, job="", until=None))
+    for number in range(1, 6):
+        notes.add(_kept(number))
+    assert notes.names(NOW) == {f"tatin-0a1b2c3d-a{number}-1" for number in (0, 3, 4, 5)}
+
+
+def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    notes = KeptNotes(tmp_path)
+    (tmp_path / "x.json").write_text("{")
+    notes.add(_kept(1))
+    notes.add(_kept(1))
+    assert len(notes.all()) == 1
+    notes.remove(_kept(1).sandbox)
+    notes.remove(_kept(1).sandbox)
+    assert notes.all() == []
+
+
+def test_a_jobs_note_ends() -> None:
+    kept = note_of_job("tatin-0a1b2c3d-a1-1", "qemu", "job-1")
+    assert kept.until == kept.made_at + KEPT_FOR
+
+
+@pytest.mark.parametrize(
+    ("keep", "outcome", "stays"),
+    [
+        ("never", Outcome.FAILED, False),
+        ("always", Outcome.SUCCEEDED, True),
+        ("on-failure", Outcome.SUCCEEDED, False),
+        ("on-failure", Outcome.FAILED, True),
+        ("on-failure", Outcome.TIMED_OUT, True),
+        ("on-failure", Outcome.CANCELLED, False),
+    ],
+)
+def test_when_a_job_keeps_its_machine(keep: str, outcome: Outcome, stays: bool) -> None:
+    assert is_kept(keep, outcome) is stays

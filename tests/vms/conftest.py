@@ -1,0 +1,93 @@
+"""Real virtual machines from the image that ``scripts/test`` builds. Booting one takes long under emulation, so a state
+is frozen once for a machine that runs the tests, and one guest serves all tests that only want some guest: each adopts
+it, as the next worker would, and what a test left in it is killed and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tatin_jobs.errors import SandboxError
+from tatin_jobs.home import Home
+from tests.contract.conftest import HOME_ID, spec_of
+from tests.support.parts import CI_IMAGE, tools_home
+from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
+from worker.sandboxes.qemu.provider import QemuProvider
+from worker.sandboxes.qemu.sandbox import QemuSandbox
+
+SHARED = 90
+_CLEAN = "cd; sudo chmod -R u+rwx . ; find . -mindepth 1 -delete; mkdir -p work .local/bin; rm -rf /run/tatin/*; true"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.needs("qemu-image"))
+            item.add_marker(pytest.mark.timeout(600))
+
+
+class CiProvider(QemuProvider):
+    """On the tests' image, whatever the spec names."""
+
+    async def create(self, spec: SandboxSpec) -> QemuSandbox:
+        return await super().create(replace(spec, image=CI_IMAGE))
+
+
+@pytest.fixture(scope="session")
+def vm_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Home]]:
+    """Two homes with the image and the frozen states of this machine's tests; one run at a time has them."""
+    kept = tools_home() / "test-vms"
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = []
+    for name in ("one", "two"):
+        home = Home(tmp_path_factory.mktemp("vms") / name)
+        home.root.mkdir(mode=0o700)
+        home.images.symlink_to(tools_home() / "images")
+        home.machines.symlink_to(kept)
+        home.prepare()
+        made.append(home)
+    with (kept / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield made[0], made[1]
+        for home in made:
+            asyncio.run(_destroy_all(home))
+
+
+async def _destroy_all(home: Home) -> None:
+    provider = QemuProvider(home, HOME_ID)
+    for name in await provider.list():
+        await provider.destroy(name)
+
+
+@pytest.fixture
+def make_provider(request: pytest.FixtureRequest, vm_homes: tuple[Home, Home]) -> Callable[[], SandboxProvider]:
+    """On the shared guest's home where the test has that guest, else on one where nothing is."""
+    home = vm_homes[0 if "sandbox" in request.fixturenames else 1]
+    return lambda: CiProvider(home, HOME_ID)
+
+
+@pytest.fixture
+def provider(make_provider: Callable[[], SandboxProvider]) -> SandboxProvider:
+    return make_provider()
+
+
+@pytest.fixture
+async def sandbox(provider: SandboxProvider) -> AsyncIterator[Sandbox]:
+    name = spec_of(SHARED).name
+    try:
+        made = await provider.adopt(name)
+    except SandboxError:
+        await provider.destroy(name)
+        made = await provider.create(replace(spec_of(1), name=name))
+    assert isinstance(made, QemuSandbox)
+    yield made
+    with suppress(SandboxError):  # the test has destroyed it
+        await made.kill_all()
+        await made.run(["sh", "-c", _CLEAN], cwd="/")
+    await made.close()

@@ -1,0 +1,208 @@
+"""One virtual machine for a person, and a shell in a job's: what ``tatin up ssh down delete status attach`` do.
+
+A person's machine is called ``tatin-<home>-me<name>-1`` and has a note that keeps it from every sweep until it is
+deleted. Its state: ``running``, ``stopped`` (its disk is there), or it is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tatin_jobs.errors import BadInput, Missing, PartMissing, SandboxError
+from tatin_jobs.home import Home
+from tatin_jobs.settings import Settings
+from worker.kept import Kept, KeptNotes
+from worker.sandboxes import KINDS, choose_provider
+from worker.sandboxes.base import GUEST_WORK, SandboxProvider, SandboxSpec
+from worker.sandboxes.host_process import HostProcess
+from worker.sandboxes.names import sandbox_name
+from worker.sandboxes.transfer import push_tar
+from worker.ssh import Endpoint
+
+NAME = re.compile(r"[a-z0-9]{1,16}")
+DEFAULT_NAME = "tatin"
+WORK_BYTES = 1024 * 2**20
+_PREFIX = "me"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A machine that has a note, and whether it runs."""
+
+    kept: Kept
+    state: str
+
+
+def machine_name(home: Home, name: str) -> str:
+    """The sandbox of a person's machine. Raises BadInput."""
+    if NAME.fullmatch(name) is None:
+        raise BadInput(f"A machine cannot be called '{name}'.", try_="small letters and digits, 16 at most.")
+    return sandbox_name(home.id(), f"me-{_PREFIX}{name}", 1)
+
+
+def provider_of_machines(settings: Settings, home: Home) -> SandboxProvider:
+    """The provider of virtual machines that works here. Raises PartMissing: none does."""
+    wanted = settings.sandbox
+    kinds = [kind for kind, make in KINDS.items() if getattr(make, "own_image", False)]
+    if wanted not in ("auto", *kinds):
+        raise PartMissing(f"The sandbox '{wanted}' is no virtual machine.", try_=f"TATIN_SANDBOX={' or '.join(kinds)}")
+    errors = []
+    for kind in kinds if wanted == "auto" else [wanted]:
+        try:
+            return choose_provider(kind, home, home.id())
+        except PartMissing as error:
+            errors.append(error)
+    raise PartMissing("No virtual machine can be made on this host.", seen=errors[0].seen, try_=errors[0].try_)
+
+
+async def bring_up(
+    settings: Settings, home: Home, name: str, image: str, work: Path, say: Callable[[str], None]
+) -> str:
+    """The machine ``name`` running, made if it is not there, with what is in ``work`` in its own work/; its sandbox.
+
+    Raises:
+        SandboxError: it cannot be made. PartMissing: this host has no virtual machines. BadInput: the name, or the
+        folder, will not do.
+    """
+    sandbox = machine_name(home, name)
+    provider = provider_of_machines(settings, home)
+    notes = KeptNotes(home.kept)
+    if sandbox in await provider.list():
+        say(f"starting '{name}'")
+        await (await provider.start(sandbox)).let_go()
+        return sandbox
+    packed = await asyncio.to_thread(_pack, work)
+    kept = Kept(sandbox=sandbox, kind=provider.kind, name=name, made_at=datetime.now(UTC))
+    notes.add(kept)  # before it is made: a worker of this home sweeps what has no note
+    say(f"making '{name}' ({settings.default_cpus} CPUs, {settings.default_memory_mib} MiB of memory)")
+    spec = SandboxSpec(
+        sandbox, settings.default_cpus, settings.default_memory_mib, settings.default_disk_mib, image=image
+    )
+    try:
+        made = await provider.create(spec)
+        if packed:
+            say(f"copying {work} into its work/")
+            await push_tar(made, [packed], GUEST_WORK)
+        await made.let_go()
+    except BaseException:
+        notes.remove(sandbox)
+        await asyncio.shield(provider.destroy(sandbox))
+        raise
+    return sandbox
+
+
+async def take_down(settings: Settings, home: Home, name: str) -> bool:
+    """Stop it; its disk stays. False when it does not run."""
+    found = find_machine(home, name)
+    if found.state != "running":
+        return False
+    await provider_of_machines(settings, home).stop(found.kept.sandbox)
+    return True
+
+
+async def delete(settings: Settings, home: Home, name: str) -> None:
+    """Remove it with all that is in it."""
+    found = find_machine(home, name)
+    await provider_of_machines(settings, home).destroy(found.kept.sandbox)
+    KeptNotes(home.kept).remove(found.kept.sandbox)
+
+
+def machines(home: Home) -> Sequence[Found]:
+    """Every machine that has a note: a person's, and those that jobs have kept."""
+    return [Found(kept, _state(home, kept)) for kept in KeptNotes(home.kept).all()]
+
+
+def find_machine(home: Home, name: str) -> Found:
+    """Raises BadInput: there is none of that name."""
+    sandbox = machine_name(home, name)
+    for found in machines(home):
+        if found.kept.sandbox == sandbox and found.state != "gone":
+            return found
+    raise BadInput(f"There is no machine '{name}'.", try_=f"tatin up {'' if name == DEFAULT_NAME else name}".strip())
+
+
+async def shell(settings: Settings, home: Home, sandbox: str, command: Sequence[str]) -> int:
+    """Run ssh into the machine for the person at the terminal, a shell or ``command``; its exit status. One that was
+    stopped is started for it, and one that a job had kept is stopped again afterwards.
+
+    Raises:
+        SandboxError: it is not there, or not to be reached. Missing: there is no ssh on this host.
+    """
+    provider = provider_of_machines(settings, home)
+    kept = next((note for note in KeptNotes(home.kept).all() if note.sandbox == sandbox), None)
+    ran = _is_running(home, sandbox)
+    made = await (provider.start(sandbox) if kept else provider.adopt(sandbox))
+    link = getattr(made, "link", None)
+    if link is None:
+        raise SandboxError(f"Sandbox '{sandbox}' is not reached over SSH.")
+    endpoint: Endpoint = link.endpoint
+    await made.let_go()
+    try:
+        return await asyncio.to_thread(_ssh, home, sandbox, endpoint, command)
+    finally:
+        if kept and kept.job and not ran:
+            await provider.stop(sandbox)
+
+
+def _ssh(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -> int:
+    program = shutil.which("ssh")
+    if program is None:
+        raise Missing("There is no ssh on this host.", try_="sudo apt-get install openssh-client")
+    known = home.sandboxes / sandbox / "known_hosts"
+    known.write_text(f"[{endpoint.host}]:{endpoint.port} {' '.join(endpoint.host_key.split()[:2])}\n")
+    options = {
+        "UserKnownHostsFile": known,
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "IdentityFile": home.machines / "ssh_key",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "LogLevel": "ERROR",
+    }
+    argv = [program, "-F", "none", "-p", str(endpoint.port)]
+    argv += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    inside = shlex.join(command) if command else "cd work; exec bash -l"
+    argv += [*(() if command else ("-t",)), f"{endpoint.user}@{endpoint.host}", inside]
+    return subprocess.run(argv, check=False).returncode
+
+
+def _pack(folder: Path) -> bytes | None:
+    """What is in ``folder``, for the guest, links as links; None when it is not there. Raises BadInput: too much."""
+    if not folder.is_dir():
+        return None
+    out = io.BytesIO()
+    size = 0
+
+    def owned(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        nonlocal size
+        size += info.size
+        if size > WORK_BYTES:
+            raise BadInput(f"'{folder}' holds more than {WORK_BYTES // 2**20} MiB.", try_="tatin up --work another")
+        info.uid = info.gid = 1000
+        return info
+
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(folder, ".", filter=owned)
+    return out.getvalue()
+
+
+def _state(home: Home, kept: Kept) -> str:
+    if not (home.sandboxes / kept.sandbox).is_dir():
+        return "gone"
+    return "running" if _is_running(home, kept.sandbox) else "stopped"
+
+
+def _is_running(home: Home, sandbox: str) -> bool:
+    return HostProcess.find(sandbox, home.sandboxes / sandbox)[0] is not None

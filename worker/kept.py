@@ -1,0 +1,82 @@
+"""Virtual machines that stay when nobody runs them: kept by a job's ``keep``, or a person's own (``tatin up``).
+
+    <home>/kept/<sandbox>.json   one note each, written before the machine is made or left
+
+What has a note is swept by no worker until its time is over. Machines of jobs are stopped: their disk stays booked by
+being there, their memory is free; three of them at most, then the oldest goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tatin_jobs.models import Frozen
+from tatin_jobs.states import Outcome
+
+KEPT_JOBS = 3
+KEPT_FOR = timedelta(days=1)
+
+
+class Kept(Frozen):
+    """``until`` None: until somebody deletes it. ``job`` is empty for a person's own."""
+
+    sandbox: str
+    kind: str
+    job: str = ""
+    name: str = ""
+    made_at: datetime
+    until: datetime | None = None
+
+
+class KeptNotes:
+    """The notes of one home; a file each, so that a worker and the commands need no lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, kept: Kept) -> None:
+        """Note it; replaces an earlier note."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        path = self._folder / f"{kept.sandbox}.json"
+        draft = path.with_suffix(".draft")
+        draft.write_text(kept.model_dump_json())
+        draft.replace(path)
+
+    def remove(self, sandbox: str) -> None:
+        """Forget it: the next sweep destroys what is left. Safe to call twice."""
+        (self._folder / f"{sandbox}.json").unlink(missing_ok=True)
+
+    def all(self) -> Sequence[Kept]:
+        """The notes that can be read, oldest first."""
+        found = []
+        for path in self._folder.glob("*.json"):
+            try:
+                found.append(Kept.model_validate_json(path.read_bytes()))
+            except (OSError, ValidationError):
+                continue
+        return sorted(found, key=lambda kept: kept.made_at)
+
+    def names(self, now: datetime) -> set[str]:
+        """Sandboxes that no sweep may touch; notes that are over, or of jobs beyond the newest three, are removed."""
+        notes = self.all()
+        jobs = [kept for kept in notes if kept.job]
+        over = {kept.sandbox for kept in jobs[: max(0, len(jobs) - KEPT_JOBS)]}
+        over |= {kept.sandbox for kept in notes if kept.until and kept.until <= now}
+        for sandbox in over:
+            self.remove(sandbox)
+        return {kept.sandbox for kept in notes} - over
+
+
+def note_of_job(sandbox: str, kind: str, job: str) -> Kept:
+    """The note for a job's machine that is left from now on."""
+    now = datetime.now(UTC)
+    return Kept(sandbox=sandbox, kind=kind, job=job, made_at=now, until=now + KEPT_FOR)
+
+
+def is_kept(keep: str, outcome: Outcome | None) -> bool:
+    """Whether a job that ended so keeps its machine."""
+    return keep == "always" or (keep == "on-failure" and outcome not in (Outcome.SUCCEEDED, Outcome.CANCELLED))
