@@ -20,7 +20,7 @@ from tatin_jobs.spec.when import deadline, not_before
 from tatin_jobs.states import Reason
 from tatin_jobs.units import MAX_DURATION_SECONDS
 
-SANDBOXES = ("auto", "bwrap")
+SANDBOXES = ("auto", "tart", "qemu", "bwrap")
 RETRYABLE = (
     Reason.AGENT,
     Reason.VERIFY,
@@ -138,7 +138,7 @@ Inputs = Annotated[
 ]
 Line = Annotated[str, _texts(checks.line)]
 VerifyIn = Annotated[str, _choices(("same", "fresh"))]
-Sandbox = Annotated[str, _choices(SANDBOXES, ("sandbox",))]
+Sandbox = Annotated[str, _choices(SANDBOXES)]
 Image = Annotated[str, _named(names.IMAGE, "small letters, digits and dashes, 40 at most")]
 Keep = Annotated[str, _choices(("never", "on-failure", "always"))]
 Cpus = Annotated[int, _numbers(1, 1024)]

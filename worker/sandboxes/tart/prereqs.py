@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from tatin_jobs.errors import PartMissing, SandboxError
-from worker.images.store import DEFAULT_IMAGE
+from tatin_jobs.models import DEFAULT_IMAGE
 from worker.sandboxes.base import Capabilities, Finding
 from worker.sandboxes.tart.cli import LIST_SECONDS, find_tart, read_rows, tart_environment
 
