@@ -147,7 +147,7 @@ def test_a_command_is_a_line_or_an_argument_vector(jobs: JobFolder) -> None:
         ("verify: {run: a, in: fesh}", "verify.in", "Did you mean `fresh`?"),
         ("sandbox: docker", "sandbox", "'docker' is not known here"),
         ("image: ../x", "image", "small letters"),
-        ("keep: forever", "keep", "never, on-failure, always"),
+        ("keep: forever", "keep", "Did you mean `never`?"),
         ("sandbox: bwarp", "sandbox", "Did you mean `bwrap`?"),
         ("resources: 4", "resources", "is not a mapping"),
         ("resources: {cpus: 0}", "resources.cpus", "is not between 1 and 1024"),
