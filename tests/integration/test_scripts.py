@@ -21,7 +21,7 @@ TOOLS = [
     *("bash", "env", "dirname", "id", "sort", "tr", "mktemp", "cat", "cmp", "rm", "mkdir", "chmod", "ln", "ls", "head"),
     *("mkfifo", "sleep", "touch", "true", "find", "git", "bwrap", "shellcheck", "xargs"),
 ]
-TIERS = ["unit", "contract", "integration", "agents", "attacks", "acceptance", "faults", "project"]
+TIERS = ["unit", "contract", "integration", "agents", "attacks", "acceptance", "faults", "vms", "project"]
 
 
 class Copy:
