@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 
 import tatin_jobs
+from tatin_jobs.models import JobSpec, Repo
+from tatin_jobs.settings import Settings
 from tatin_jobs.tools import TOOLS
 from tests.project.tree import ROOT, files
+from worker.agents.base import AgentTask, ModelRoute
+from worker.gateway import PRESETS
 
 LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-node.lock"]
 REGISTRIES = [
@@ -134,9 +138,48 @@ def test_the_example_of_crush_names_models_that_it_defines() -> None:
         assert chosen["model"] in [model["id"] for model in config["providers"][chosen["provider"]]["models"]]
 
 
+def test_the_examples_of_pi_name_a_model_that_they_define() -> None:
+    chosen, providers = example("example.pi-settings.json"), example("example.pi-models.json")["providers"]
+    models = providers[chosen["defaultProvider"]]["models"]
+    assert chosen["defaultModel"] in [model["id"] for model in models]
+
+
+def test_the_example_of_claude_asks_for_one_model_whatever_it_is_called() -> None:
+    config = example("example.claude-settings.json")
+    assert {value for name, value in config["env"].items() if name.endswith("_MODEL")} == {config["model"]}
+    assert not config["env"]["ANTHROPIC_BASE_URL"].endswith("/v1")
+
+
+def test_there_is_an_example_job_for_each_tool_and_each_model_provider_and_the_readme_names_it() -> None:
+    jobs = [name for name in files() if re.fullmatch(r"jobs/[^/]+\.yaml", name)]
+    text = "\n".join(text_of(name) for name in jobs)
+    for tool in ("claude", "opencode", "pi", "crush", r"my_agents:\w+"):
+        assert re.search(rf"^tool: {tool}$", text, re.MULTILINE), tool
+    assert re.search("^command: ", text, re.MULTILINE)
+    for provider in PRESETS:
+        assert f"provider: {provider}}}" in text
+    assert "base_url: " in text
+    assert all(f"`{Path(name).name}`" in text_of("jobs/README.md") for name in jobs)
+
+
+def test_the_page_on_agents_names_the_pinned_versions_and_its_adapter_is_one() -> None:
+    page = text_of("docs/agents.md")
+    assert all(tool.version in page for tool in TOOLS.values())
+    for block in re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        Settings(home=ROOT, worker_name="w", **tomllib.loads(block))
+    (source,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(source, made)
+    route = ModelRoute("http://127.0.0.1:4017", "t", "m", "ollama")
+    spec = JobSpec(name="a", repo=Repo(path="."), tool="my_agents:Aider", prompt="p")
+    plan = made["Aider"]().plan(AgentTask("a-1", spec, "/p.txt", "/r", "/home/agent", route))
+    assert plan.argv[-1] == "/p.txt"
+    assert plan.env["OPENAI_BASE_URL"] == "http://127.0.0.1:4017/v1"
+
+
 def test_the_readme_of_work_names_each_example_and_the_tried_version() -> None:
     text = text_of("work/README.md")
     for name in files():
         if name.startswith("work/example."):
             assert Path(name).name in text
-    assert TOOLS["opencode"].version in text
+    assert all(TOOLS[name].version in text for name in ("claude", "opencode", "pi"))
