@@ -226,6 +226,7 @@ def test_without_an_argument_every_tier_there_is_runs(copy: Copy) -> None:
     assert last.endswith("pytest " + " ".join(f"tests/{tier}" for tier in TIERS))
     assert {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()} == {
         *TIERS,
+        "simulation",
         "standins",
         "support",
     }
@@ -242,7 +243,7 @@ def test_one_check_that_fails_fails_all_and_the_others_still_run(copy: Copy, fai
 # demo
 
 SERVER = """case "$*" in
-*list) echo opencode 1 /there ;;
+*list) echo opencode 1 /there; echo crush 1 by hand, from there ;;
 *modelserver*) echo $$ > "$HOME/server"; echo http://127.0.0.1:9; exec sleep 60 ;;
 esac"""
 RAN = 'echo "$TATIN_HOME $*" >> "$HOME/ran"'
@@ -279,9 +280,12 @@ def test_the_demo_of_a_benchmark_ends_with_its_report(copy: Copy) -> None:
     demo_venv(copy, f'{RAN}; case "$1" in run) {result}; exit 1;; esac')
     done = copy.run("scripts/demo", "benchmark", "--set", "trials=1")
     home = copy.home / ".tatin/demo"
+    command = "[{tool: command, command: sh jobs/baseline.sh}]"
+    in_its_place = f"--set matrix.tool=[claude, opencode, pi, command] --set matrix.include={command}"
+    assert "Crush is not here" in done.stdout
     assert done.returncode == 0, done.stderr  # a trial that failed is a figure
     assert (copy.home / "ran").read_text().splitlines() == [
-        f"{home} run jobs/benchmark.yaml --set trials=1",
+        f"{home} run jobs/benchmark.yaml {in_its_place} --set trials=1",
         f"{home} report b-abc --html {home}/benchmark.html",
     ]
     until(lambda: server_is_gone(copy), what="the end of the model server")
