@@ -180,7 +180,7 @@ class SimWorker:
 
     def sweep(self) -> None:
         live = {attempt.name for attempt in self.attempts.values()}
-        self.problem = self.run(sweep(self.context, live))
+        self.problem = self.run(sweep(self.context, lambda: live))
 
     def poll(self) -> Lease | None:
         """Claim once; what was got begins."""
