@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatin_jobs.cli.options import AsJson
-from tatin_jobs.cli.output import cell, console, plain_table, print_json, say
+from tatin_jobs.cli.output import cell, console, plain_table, print_json, say, write_text
 from tatin_jobs.home import Home
 from tatin_jobs.settings import load_settings
 from tatin_jobs.units import format_duration, format_size
@@ -70,16 +70,20 @@ def _list(home: Home, as_json: bool) -> None:
     if as_json:
         print_json({"images": [_facts(image) for image in found]})
         return
-    table = plain_table("NAME", "DIGEST", "PROFILE", "SIZE", "AGE", "DEBIAN", "PARTS", right=("SIZE", "AGE"))
+    table = plain_table("NAME", "DIGEST", "PROFILE", "SIZE", "AGE", "DEBIAN", right=("SIZE", "AGE"))
     for image in found:
         note = image.note
-        parts = ", ".join(_part(name, said) for name, said in note.parts.items())
         age = format_duration(age_of(note))
         size = format_size(image.size_bytes)
-        table.add_row(
-            *(cell(text) for text in (note.name, note.digest[:16], note.profile, size, age, note.debian)), parts
-        )
-    console().print(table) if found else say("No image is here. Try: tatin image build --sandbox qemu")
+        row = (note.name, note.digest[:16], note.profile, size, age, note.debian)
+        table.add_row(*(cell(text) for text in row))
+    if not found:
+        say("No image is here. Try: tatin image build --sandbox qemu")
+        return
+    console().print(table)
+    for image in found:
+        parts = ", ".join(_part(name, said) for name, said in image.note.parts.items())
+        write_text(f"\n{image.note.name}: {parts}\n")
 
 
 def _part(name: str, said: str | None) -> str:
