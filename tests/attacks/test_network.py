@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,29 @@ async def test_a_name_that_is_not_allowed_is_never_looked_up(monkeypatch: pytest
             assert await here.status(connect(place)) == 403
         assert "secret-in-a-name.evil.example" not in looked_up
         assert not [name for name in looked_up if name == "localhost"]
+
+
+async def test_names_that_take_for_ever_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A76, I10: the threads that look names up are not those in which the worker does its own work."""
+    let_go, asked = threading.Event(), []
+
+    def never(name: Any, *args: Any, **options: Any) -> Any:
+        asked.append(name)
+        let_go.wait(30)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    async with gateway(OPEN) as here:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", never)
+            asking = [asyncio.create_task(here.status(connect(f"slow{number}.example:443"))) for number in range(60)]
+            try:
+                await asyncio.sleep(0)
+                async with asyncio.timeout(10):
+                    while len(asked) < EgressLimits().lookups:
+                        await asyncio.to_thread(threading.Event().wait, 0.01)
+            finally:
+                let_go.set()
+            assert set(await asyncio.gather(*asking)) == {502}
 
 
 async def test_a_name_that_changes_its_address_is_reached_where_it_was_looked_at(

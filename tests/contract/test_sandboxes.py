@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -202,6 +203,34 @@ async def test_a_served_port_reaches_the_host_once_per_connection(sandbox: Sandb
         assert result.stdout == b"host got hello\n", result.stderr
     with pytest.raises(SandboxError):
         await sandbox.serve(unused_tcp_port, _Greeter)
+
+
+_PROBE = """
+import json, socket, sys, threading
+reached = []
+def probe(host, port):
+    try:
+        socket.create_connection((host, port), 3).close()
+        reached.append(host)
+    except OSError:
+        pass
+threads = [threading.Thread(target=probe, args=place) for place in json.load(sys.stdin)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(json.dumps(reached))
+"""
+
+
+async def test_nothing_else_of_the_host_is_reached_where_that_is_promised(sandbox: Sandbox) -> None:
+    """A50: the host's loopback, as a guest sees it and as QEMU's user network does, its own addresses, metadata."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)}
+    hosts = {"127.0.0.1", "::1", "localhost", "10.0.2.2", "10.0.2.3", "169.254.169.254", "192.168.64.1", *own}
+    places = json.dumps([(str(host), port) for host in hosts]).encode()
+    result = await sandbox.run(["python3", "-c", _PROBE], stdin=places)
+    server.close()
+    assert bool(json.loads(result.stdout)) is not sandbox.capabilities.egress_control, result.stdout
 
 
 # life and death

@@ -7,6 +7,7 @@ what is connected to is the address that was looked at.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from typing import Protocol
 
 import h11
@@ -33,6 +34,8 @@ class Rules(Protocol):
     def policy(self) -> Policy: ...
     @property
     def trusted(self) -> tuple[IPNetwork, ...]: ...
+    @property
+    def lookups(self) -> Executor: ...
     @property
     def evidence(self) -> Evidence: ...
     @property
@@ -111,7 +114,7 @@ async def _reach(rules: Rules, target: Target) -> tuple[asyncio.StreamReader, as
         denial = by_policy(where, why, policy.field)
         raise Refused(DENIED_STATUS, denial, f"Tatin {denial}")
     try:
-        found = await lookup.addresses(target, rules.trusted, limits.lookup_seconds)
+        found = await lookup.addresses(target, rules.trusted, rules.lookups, limits.lookup_seconds)
     except lookup.NotPublic as error:
         denial = not_public(where, error.address)
         raise Refused(DENIED_STATUS, denial, f"Tatin {denial}") from error

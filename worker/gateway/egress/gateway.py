@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -40,11 +41,13 @@ class EgressGateway:
         self.limits = limits
         self.policy: Policy = NOTHING
         self.evidence = Evidence(limits, on_denied)
+        self.lookups: ThreadPoolExecutor
         self._open = False
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
         self._open = True
+        self.lookups = ThreadPoolExecutor(self.limits.lookups, "tatin-lookup")
         return self
 
     async def __aexit__(
@@ -54,8 +57,10 @@ class EgressGateway:
 
     async def close(self) -> None:
         """Cut every connection and take no more. Safe to call twice."""
-        self._open = False
+        was_open, self._open = self._open, False
         await self._cut()
+        if was_open:
+            self.lookups.shutdown(wait=False, cancel_futures=True)
 
     async def enter(self, policy: Policy) -> None:
         """From now on this policy; what another one let through is cut."""

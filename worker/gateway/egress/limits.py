@@ -15,6 +15,8 @@ class EgressLimits:
     """Of the head of one request or answer."""
     total_bytes: int = 64 * 2**30
     """Of one attempt, both ways together; then nothing passes any more."""
+    lookups: int = 8
+    """Names looked up at once; further ones wait."""
     lookup_seconds: float = 15
     connect_seconds: float = 15
     """For each address of a host."""

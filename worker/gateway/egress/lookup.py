@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 
 import psutil
 
@@ -28,14 +30,15 @@ class NotReached(Exception):
     """The host is not known, or does not answer; the message is the system's own."""
 
 
-async def addresses(target: Target, trusted: Sequence[IPNetwork], seconds: float) -> list[str]:
-    """The addresses of a target that a guest may reach, in the order in which to try them.
+async def addresses(target: Target, trusted: Sequence[IPNetwork], lookups: Executor, seconds: float) -> list[str]:
+    """The addresses of a target that a guest may reach, in the order in which to try them. ``lookups`` is the gateway's
+    own: names that take for ever would fill the threads that the worker's other work needs.
 
     Raises:
         NotPublic: it has only others. NotReached: it has none.
     """
     if isinstance(target.host, str):
-        found = await _look_up(target.host, target.port, seconds)
+        found = await _look_up(target.host, target.port, lookups, seconds)
     else:
         found = [str(target.host)]
     own = _own_addresses()
@@ -63,10 +66,11 @@ async def connect(found: Sequence[str], port: int, seconds: float) -> tuple[asyn
     raise NotReached(why)
 
 
-async def _look_up(name: str, port: int, seconds: float) -> list[str]:
+async def _look_up(name: str, port: int, lookups: Executor, seconds: float) -> list[str]:
+    ask = partial(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
     try:
         async with asyncio.timeout(seconds):
-            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(lookups, ask)
     except TimeoutError:
         raise NotReached("its name could not be looked up in time") from None
     except (OSError, UnicodeError) as error:

@@ -31,7 +31,8 @@ class Silence:
 
     def broken(self) -> None:
         """Something moved."""
-        self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
+        if not self._timeout.expired():  # it may be over, and this end not cancelled yet
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
 
 class Tunnel:
