@@ -13,6 +13,7 @@ from worker.control import Control, Stop
 from worker.loop import LoopThread
 from worker.runner import Attempt
 from worker.sandboxes.names import sandbox_name, verify_name
+from worker.set_back import given_back
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Attempts:
             control.interrupt(self._stopping)
         log.info("action=begin job=%s attempt=%d", job, lease.attempt)
         try:
+            if adopted is None and await given_back(self._context, lease):
+                return
             name = sandbox_name(self._context.home_id, job, lease.attempt)
             names = {name, verify_name(name)}
             self._names |= names

@@ -68,10 +68,11 @@ def test_a_store_that_is_set_back_gives_no_token_again_and_gets_the_results_agai
     one.server.start()
     assert one.store.job(running.id).state is JobState.RUNNING, "the older copy knows no better"
     again = one.over(running, waiting)
-    assert [(job.outcome, job.attempt) for job in again] == [(Outcome.SUCCEEDED, 1)] * 2
+    assert [(job.outcome, job.attempt) for job in again] == [(Outcome.SUCCEEDED, 1), (Outcome.SUCCEEDED, 2)]
     assert again[0].token == ended[0].token, "its result was offered, not made anew"
     assert _number(again[1]) > _number(ended[1])
-    one.check(running)
+    assert (host.home.attempt(waiting.id, 1) / "changes.patch").exists(), "superseded, and kept"
+    one.check(running, waiting)
 
 
 def _number(job: Job) -> int:

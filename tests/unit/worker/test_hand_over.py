@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tatin_jobs.home import Home
 from tatin_jobs.models import Lease
 from tests.support.stores import make_job
 from tests.support.wait import until
@@ -49,7 +51,7 @@ def ended() -> list[str]:
 def attempts(loop: LoopThread, ended: list[str], monkeypatch: pytest.MonkeyPatch) -> Attempts:
     Running.seen = {}
     monkeypatch.setattr(hand_over, "Attempt", Running)
-    context = cast("Context", SimpleNamespace(home_id="0123abcd"))
+    context = cast("Context", SimpleNamespace(home_id="0123abcd", home=Home(Path("/nonexistent"))))
     return Attempts(context, loop, on_end=lambda lease: ended.append(lease.token))
 
 
