@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +39,30 @@ class CiProvider(QemuProvider):
 
     async def create(self, spec: SandboxSpec) -> QemuSandbox:
         return await super().create(replace(spec, image=CI_IMAGE))
+
+
+_WORKER = """
+import asyncio, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from tatin_jobs.home import Home
+from tests.contract.conftest import spec_of
+from tests.vms.conftest import CiProvider
+
+async def main():
+    name = sys.argv[2]
+    await CiProvider(Home(Path(sys.argv[1])), name.split("-")[1]).create(replace(spec_of(1), name=name))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def make_and_die(home: Home, name: str) -> None:
+    """A machine whose worker was killed as soon as it was there: no child of this process, which has a loop a test."""
+    argv = [sys.executable, "-c", _WORKER, str(home.root), name]
+    worker = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parents[2])
+    assert await worker.wait() == -signal.SIGKILL, "it could not be made"
 
 
 @pytest.fixture(scope="session")
@@ -78,13 +104,14 @@ def provider(make_provider: Callable[[], SandboxProvider]) -> SandboxProvider:
 
 
 @pytest.fixture
-async def sandbox(provider: SandboxProvider) -> AsyncIterator[Sandbox]:
+async def sandbox(provider: SandboxProvider, vm_homes: tuple[Home, Home]) -> AsyncIterator[Sandbox]:
     name = spec_of(SHARED).name
     try:
         made = await provider.adopt(name)
     except SandboxError:
         await provider.destroy(name)
-        made = await provider.create(replace(spec_of(1), name=name))
+        await make_and_die(vm_homes[0], name)
+        made = await provider.adopt(name)
     assert isinstance(made, QemuSandbox)
     yield made
     with suppress(SandboxError):  # the test has destroyed it
