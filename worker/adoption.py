@@ -67,7 +67,8 @@ def _still_held(context: Context, entries: list[Entry]) -> list[tuple[Entry, Lea
     return [
         (entry, Lease(job=jobs[entry.job], token=entry.token, attempt=entry.attempt))
         for entry in ours
-        if entry.job in jobs
+        # What a budget has left is known to the worker that died alone: such an attempt begins anew.
+        if entry.job in jobs and jobs[entry.job].spec.budget is None
     ]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tatin_jobs.models import Job, Verify
+from tatin_jobs.models import Budget, Job, Verify
 from tatin_jobs.results import read_result
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import Bench, bench
@@ -116,6 +116,17 @@ def test_a_sandbox_that_died_with_its_worker_is_not_adopted(made: Bench) -> None
     _killed_while_the_agent_runs(made, job, b"attempt 1")
     (guest,) = made.home.sandboxes.glob("tatin-*")
     (guest / "dead").touch()
+    with _worker(made, job.batch) as worker:
+        assert worker.wait(30) == 0
+    ended = made.store.job(job.id)
+    assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 2, 1)
+
+
+def test_a_job_with_a_budget_begins_anew(made: Bench) -> None:
+    """A76: what it has spent was known to the worker that died, and a budget is not given twice."""
+    spec = made.spec(command="echo attempt $TATIN_ATTEMPT; [ $TATIN_ATTEMPT = 2 ] || sleep 60", budget=Budget(turns=5))
+    job = made.submit(spec)
+    _killed_while_the_agent_runs(made, job, b"attempt 1")
     with _worker(made, job.batch) as worker:
         assert worker.wait(30) == 0
     ended = made.store.job(job.id)
