@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.results import write_durably
+from worker.redaction import Redactor
 from worker.sandboxes.base import GUEST_RUN, Sandbox
 
 REWARD_DIR = f"{GUEST_RUN}/reward"
@@ -58,8 +59,8 @@ async def make_reward_folder(sandbox: Sandbox) -> None:
         raise SandboxError(f"The folder for the reward cannot be made in sandbox '{sandbox.name}'.", seen=seen)
 
 
-async def read_reward(sandbox: Sandbox, folder: Path) -> Reward | None:
-    """What verify left, a copy of it kept in ``folder``; None when it left no reward file.
+async def read_reward(sandbox: Sandbox, folder: Path, redactor: Redactor) -> Reward | None:
+    """What verify left, a copy of it without secrets kept in ``folder``; None when it left no reward file.
 
     Raises:
         SandboxError: the sandbox died.
@@ -71,7 +72,7 @@ async def read_reward(sandbox: Sandbox, folder: Path) -> Reward | None:
         return None
     if len(data) > MAX_BYTES:
         return Reward(None, problem=f"{name.decode()} has more than {MAX_BYTES // 1024} KiB.")
-    write_durably(folder / name.decode(), data)
+    write_durably(folder / name.decode(), redactor.data(data))
     return parse_json(data) if name == b"reward.json" else parse_text(data)
 
 

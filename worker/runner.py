@@ -445,7 +445,7 @@ class Attempt:
             env = {REWARD_VARIABLE: REWARD_DIR}
             await self._network.enter("verify")
             followed, facts = await self._run_line(sandbox, "verify", verify.run, verify.timeout_seconds, env=env)
-            reward = await read_reward(sandbox, self._folder / "verify")
+            reward = await read_reward(sandbox, self._folder / "verify", self._context.redactor)
         verified = verified_by(followed, reward)
         self._facts.verify = VerifyFacts(
             **facts.model_dump(),

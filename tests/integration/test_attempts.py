@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,6 @@ from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.fake import FakeProvider
 
 pytestmark = pytest.mark.needs("git", "valkey")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path, lambda home: FakeProvider(home.sandboxes, home.id())) as made:
-        yield made
-        _nothing_is_left(made)
-
-
-@pytest.fixture(params=["fake", pytest.param("bwrap", marks=pytest.mark.needs("bwrap"))])
-def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    make = {
-        "fake": lambda home: FakeProvider(home.sandboxes, home.id()),
-        "bwrap": lambda home: BwrapProvider(home, home.id()),
-    }[request.param]
-    with bench(tmp_path, make, log_limit_mib=2) as made:
-        yield made
-        _nothing_is_left(made)
-
-
-def _nothing_is_left(made: Bench) -> None:
-    """I1, I4, I5, I6 after each test."""
-    assert asyncio.run(made.provider.list()) == []
-    assert made.context.journal.entries() == []
-    assert made.context.lingering.needs() == []
-    assert made.store.misplaced() == []
-    assert made.store.beats() == {}
 
 
 def _dials(made: Bench) -> FakeProvider:

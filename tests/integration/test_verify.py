@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tatin_jobs.models import InputFile, Verify
 from tatin_jobs.results import Result, VerifyFacts
 from tatin_jobs.states import Outcome, Reason
-from tests.support.attempts import Bench, bench
+from tests.support.attempts import Bench
 from worker.control import Control, Stop
-from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.fake import FakeProvider
 from worker.sandboxes.names import sandbox_name, verify_name
 
 pytestmark = pytest.mark.needs("git", "valkey")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path, lambda home: FakeProvider(home.sandboxes, home.id())) as made:
-        yield made
-        _nothing_is_left(made)
-
-
-@pytest.fixture(params=["fake", pytest.param("bwrap", marks=pytest.mark.needs("bwrap"))])
-def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    make = {
-        "fake": lambda home: FakeProvider(home.sandboxes, home.id()),
-        "bwrap": lambda home: BwrapProvider(home, home.id()),
-    }[request.param]
-    with bench(tmp_path, make) as made:
-        yield made
-        _nothing_is_left(made)
-
-
-def _nothing_is_left(made: Bench) -> None:
-    """I1, I4, I5, I6 after each test."""
-    assert asyncio.run(made.provider.list()) == []
-    assert made.context.journal.entries() == []
-    assert made.context.lingering.needs() == []
-    assert made.store.beats() == {}
 
 
 def fresh(run: str) -> Verify:
