@@ -12,7 +12,7 @@ from tatin_jobs.cli.options import AsJson, JobOrBatch
 from tatin_jobs.cli.output import console, print_json, write_text
 from tatin_jobs.cli.session import Session, now, open_session
 from tatin_jobs.models import Batch, Job, JobEvent
-from tatin_jobs.results import Result
+from tatin_jobs.results import CommandFacts, Result, VerifyFacts
 from tatin_jobs.states import JobState
 from tatin_jobs.terminal import clean, clean_line
 from tatin_jobs.units import format_duration, format_size
@@ -135,10 +135,11 @@ def _attempts_fields(attempts: list[StoredAttempt]) -> Iterator[Field]:
         if attempt.result is None:
             yield "", "no result yet: it runs, or its worker died"
         else:
-            yield from _result_fields(attempt.result)
+            yield from result_fields(attempt.result)
 
 
-def _result_fields(result: Result) -> Iterator[Field]:
+def result_fields(result: Result) -> Iterator[Field]:
+    """What is known of one attempt."""
     ended = f"{result.outcome}{f': {result.reason}' if result.reason else ''}"
     yield "ended", ended if result.accepted else f"{ended} (did not decide the job)"
     if result.message:
@@ -153,12 +154,10 @@ def _result_fields(result: Result) -> Iterator[Field]:
         yield "commit", result.commit
     if result.agent.version:
         yield "tool", f"{result.agent.tool} {result.agent.version}"
-    for name, facts in (("setup", result.setup), ("verify", result.verify)):
-        if facts:
-            said = "passed its time limit" if facts.timed_out else f"exited with {facts.exit_status}"
-            yield name, f"{facts.run} ({said} after {format_duration(facts.seconds)})"
-    if result.secrets:
-        yield "secrets", f"{', '.join(result.secrets)} (were in the guest)"
+    if result.setup:
+        yield "setup", _ran(result.setup)
+    if result.verify:
+        yield "verify", _verified(result.verify)
     if usage := _usage(result):
         yield "usage", usage
     yield from network_fields(result)
@@ -179,6 +178,20 @@ def _result_fields(result: Result) -> Iterator[Field]:
         yield "incomplete", result.incomplete
     if result.agent.final_text:
         yield "last words", clean_line(result.agent.final_text, 400)
+
+
+def _ran(facts: CommandFacts) -> str:
+    said = "passed its time limit" if facts.timed_out else f"exited with {facts.exit_status}"
+    return f"{facts.run.strip()} ({said} after {format_duration(facts.seconds)})"
+
+
+def _verified(facts: VerifyFacts) -> str:
+    """What it ran, where, and what it found."""
+    where = ", in a second sandbox" if facts.where == "fresh" else ""
+    reward = "" if facts.reward is None else f", reward {facts.reward:g}"
+    found = {True: "passed", False: "not passed", None: "not known"}[facts.passed]
+    ran = _ran(facts) if facts.timed_out or facts.exit_status is not None else f"{facts.run.strip()} (not run)"
+    return f"{ran}{where}{reward}: {found}"
 
 
 def _usage(result: Result) -> str:

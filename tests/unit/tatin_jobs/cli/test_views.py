@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,11 @@ from tatin_jobs.cli.log_view import LineSplitter
 from tatin_jobs.cli.outcomes import exit_code
 from tatin_jobs.cli.patch_view import diffstat, stat_lines
 from tatin_jobs.cli.readable import event_lines, event_of
+from tatin_jobs.cli.show import result_fields
 from tatin_jobs.models import Job, Model
+from tatin_jobs.results import VerifyFacts
 from tatin_jobs.states import JobState, Outcome, Reason, Step
-from tests.support.cli import NOW, make_job
+from tests.support.cli import NOW, make_job, make_result
 
 DONE = {"state": JobState.FINISHED}
 HELD = make_job(state=JobState.HELD)
@@ -123,3 +126,23 @@ def test_lines_are_whole_and_never_too_long() -> None:
     splitter.close()
     assert lines[:2] == ["one", "two"]
     assert [len(line) for line in lines[2:]] == [2000, 2000, 500, 4]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"exit_status": 0, "passed": True}, "make test (exited with 0 after 2.0s): passed"),
+        ({"exit_status": 1, "passed": True, "reward": 1.5}, "make test (exited with 1 after 2.0s), reward 1.5: passed"),
+        (
+            {"timed_out": True, "passed": False, "where": "fresh"},
+            "make test (passed its time limit after 2.0s), in a second sandbox: not passed",
+        ),
+        (
+            {"passed": False, "where": "fresh", "problem": "No patch."},
+            "make test (not run), in a second sandbox: not passed",
+        ),
+    ],
+)
+def test_verify_is_shown_with_what_it_found(facts: dict[str, Any], words: str) -> None:
+    result = make_result(make_job(), verify=VerifyFacts(run="make test\n", seconds=2, **facts))
+    assert dict(result_fields(result))["verify"] == words
