@@ -217,6 +217,8 @@ class Result(Frozen):
     setup: CommandFacts | None = None
     verify: VerifyFacts | None = None
     usage: Usage = Usage()
+    limits_hit: tuple[str, ...] = ()
+    """memory, processes, cpu, disk, files, log, events, artifacts: limits that the attempt came up against."""
     network: NetworkFacts | None = None
     patch: PatchFacts | None = None
     patch_missing: str | None = None

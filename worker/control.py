@@ -16,6 +16,8 @@ class Stop(StrEnum):
     """The store has been out of reach for too long: collect, hand the job back, destroy."""
     DEADLINE = "deadline"
     """Its deadline came: collect, finish as timed out, destroy."""
+    FULL = "full"
+    """The sandbox used up its disk: collect, finish as failed, destroy."""
     CANCELLED = "cancelled"
     """A person asked: collect, finish as cancelled, destroy."""
     DIED = "died"

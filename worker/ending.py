@@ -73,6 +73,8 @@ def interrupted_by(interruption: Interruption) -> Ending:
             return Ending(Outcome.TIMED_OUT, Reason.DEADLINE, "Stopped at its deadline.")
         case Stop.CANCELLED:
             return Ending(Outcome.CANCELLED, None, "Cancelled while it ran.")
+        case Stop.FULL:
+            return Ending(Outcome.FAILED, Reason.DISK, interruption.detail)
         case Stop.DIED:
             return Ending(Outcome.FAILED, Reason.SANDBOX, f"The sandbox died: {interruption.detail}")
         case Stop.LOST:

@@ -51,6 +51,7 @@ class Facts:
     snapshot: Snapshot | None = None
     collected: Collected | None = None
     sandbox: SandboxFacts | None = None
+    limits_hit: set[str] = field(default_factory=set)
     route: RouteUsage | None = None
     model_server: str | None = None
     """Its host and port."""
@@ -104,6 +105,7 @@ class Facts:
 
     def saw_usage(self, usage: SandboxUsage) -> None:
         """What the sandbox used in all."""
+        self.limits_hit.update(usage.limits_hit)
         if self.sandbox:
             self.sandbox = self.sandbox.model_copy(
                 update={
@@ -140,6 +142,7 @@ class Facts:
             agent=self.agent,
             setup=self.setup,
             verify=self.verify,
+            limits_hit=tuple(sorted(self.limits_hit | self._own_limits(events))),
             usage=_usage(events, self.route),
             network=self.network.facts(self._model_server()) if self.network else None,
             patch=self._patch(),
@@ -162,6 +165,12 @@ class Facts:
             received_bytes=self.route.response_bytes,
             model=True,
         )
+
+    def _own_limits(self, events: EventLog) -> set[str]:
+        """Those that are held on the host, not in the sandbox."""
+        over = {"log": self.agent.log_cut, "events": events.cut}
+        over["artifacts"] = bool(self.collected and self.collected.incomplete)
+        return {name for name, hit in over.items() if hit}
 
     def _patch(self) -> PatchFacts | None:
         snapshot, collected = self.snapshot, self.collected

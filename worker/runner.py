@@ -235,8 +235,9 @@ class Attempt:
     def _watch(self, sandbox: Sandbox) -> None:
         self._facts.saw_sandbox(self._context.provider, sandbox, self._need)
         self._facts.saw_parts(sandbox, self._agent_adapter.tool_packages)
-        watch = asyncio.create_task(self._watch_death(sandbox))
-        self._stack.callback(watch.cancel)
+        for watching in (self._watch_death(sandbox), self._watch_full(sandbox)):
+            watch = asyncio.create_task(watching)
+            self._stack.callback(watch.cancel)
 
     async def _provision(self, sandbox: Sandbox) -> None:
         """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
@@ -624,6 +625,9 @@ class Attempt:
 
     async def _watch_death(self, sandbox: Sandbox) -> None:
         self._control.interrupt(Stop.DIED, await sandbox.wait_dead())
+
+    async def _watch_full(self, sandbox: Sandbox) -> None:
+        self._control.interrupt(Stop.FULL, await sandbox.wait_full())
 
     async def _oom_or(self, ending: Ending) -> Ending:
         """A sandbox that died of its memory limit is out of memory, not broken."""

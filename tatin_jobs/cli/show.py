@@ -158,6 +158,10 @@ def result_fields(result: Result) -> Iterator[Field]:
         yield "setup", _ran(result.setup)
     if result.verify:
         yield "verify", _verified(result.verify)
+    if result.secrets:
+        yield "secrets", f"{', '.join(result.secrets)} (were in the guest)"
+    if result.limits_hit:
+        yield "limits hit", ", ".join(result.limits_hit)
     if usage := _usage(result):
         yield "usage", usage
     yield from network_fields(result)

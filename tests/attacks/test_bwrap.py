@@ -80,7 +80,7 @@ print(json.dumps(reached))
 """
 
 
-async def test_no_address_of_host_or_network_is_reached(guest: Sandbox, listening_host: int) -> None:
+async def test_a50_no_address_of_host_or_network_is_reached(guest: Sandbox, listening_host: int) -> None:
     """A50: host ports, its own addresses, the gateway, metadata, IPv6."""
     own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     targets: list[tuple[str, object]] = [
@@ -94,7 +94,7 @@ async def test_no_address_of_host_or_network_is_reached(guest: Sandbox, listenin
     assert json.loads(result.stdout) == [], result.stderr
 
 
-async def test_no_socket_of_the_host_is_reached(guest: Sandbox, tmp_path: Path) -> None:
+async def test_a42_a52_no_socket_of_the_host_is_reached(guest: Sandbox, tmp_path: Path) -> None:
     """A42, A52: the store's Unix socket, abstract sockets, docker, D-Bus, X11."""
     abstract = f"\0tatin-test-{os.getpid()}"
     path = tmp_path / "home" / "store" / "valkey.sock"
@@ -108,7 +108,7 @@ async def test_no_socket_of_the_host_is_reached(guest: Sandbox, tmp_path: Path) 
     assert json.loads(result.stdout) == [], result.stderr
 
 
-async def test_nothing_of_the_user_or_the_host_is_seen(guest: Sandbox, tmp_path: Path) -> None:
+async def test_a52_nothing_of_the_user_or_the_host_is_seen(guest: Sandbox, tmp_path: Path) -> None:
     """A52: homes, keys, other guests, processes and devices of the host."""
     (tmp_path / "mine").write_text("secret")
     script = """
@@ -131,7 +131,7 @@ print(json.dumps({
     assert not [name for name in seen["environment"] if name.startswith(("TATIN", "SSH", "AWS"))]
 
 
-async def test_the_guest_has_no_rights_to_gain(guest: Sandbox) -> None:
+async def test_a58_the_guest_has_no_rights_to_gain(guest: Sandbox) -> None:
     """A58: no capability, no setuid, no further user namespace, no mount, no trace of its first process."""
     script = """
 import ctypes, json, os
@@ -186,7 +186,7 @@ print(json.dumps(written))
     assert json.loads((await _python(guest, script, *paths)).stdout) == []
 
 
-async def test_the_guest_has_no_terminal_and_reaches_no_process_of_the_host(guest: Sandbox) -> None:
+async def test_a57_the_guest_has_no_terminal_and_reaches_no_process_of_the_host(guest: Sandbox) -> None:
     """A57: TIOCSTI needs a terminal; signals end at the pid namespace."""
     script = """
 import os
@@ -205,7 +205,7 @@ os.kill(1, 9)
     assert (await guest.run(["echo", "alive"])).stdout == b"alive\n", "pid 1 is not killed from inside"
 
 
-async def test_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> None:
+async def test_a60_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> None:
     """A60: the limit holds, is told, and the neighbour does not notice."""
     bomb, neighbour = await provider.create(_spec(1, memory_mib=128)), await provider.create(_spec(2))
     try:
@@ -218,7 +218,7 @@ async def test_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> N
         await provider.destroy(neighbour.name)
 
 
-async def test_a_fork_bomb_ends_with_its_guest(provider: BwrapProvider) -> None:
+async def test_a60_a_fork_bomb_ends_with_its_guest(provider: BwrapProvider) -> None:
     """A60: bounded in number, and gone with kill_all."""
     guest = await provider.create(_spec(1))
     try:
@@ -234,7 +234,7 @@ async def test_a_fork_bomb_ends_with_its_guest(provider: BwrapProvider) -> None:
         await provider.destroy(guest.name)
 
 
-async def test_daemons_are_gone_with_the_guest(provider: BwrapProvider) -> None:
+async def test_a63_daemons_are_gone_with_the_guest(provider: BwrapProvider) -> None:
     """A63: double fork, new session, ignored signals."""
     guest = await provider.create(_spec(1))
     mark = f"tatin-daemon-{os.getpid()}"

@@ -44,7 +44,7 @@ ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=["aliases", "keys", "flow-depth", "block-depth", "digits", "itself", "missing-alias", "list-as-key"],
 )
-def test_what_grows_without_bound_is_refused(jobs: JobFolder, text: str) -> None:
+def test_a30_what_grows_without_bound_is_refused(jobs: JobFolder, text: str) -> None:
     """A30."""
     _refused(jobs, text)
 
@@ -60,14 +60,14 @@ def test_what_grows_without_bound_is_refused(jobs: JobFolder, text: str) -> None
         ("priority: .inf", "number"),
     ],
 )
-def test_what_yaml_can_do_beside_data_is_refused_with_its_line(jobs: JobFolder, line: str, words: str) -> None:
+def test_a31_what_yaml_can_do_beside_data_is_refused_with_its_line(jobs: JobFolder, line: str, words: str) -> None:
     """A31."""
     refused = _refused(jobs, MINIMAL + line)
     assert words in str(refused)
     assert {complaint.line for complaint in refused.complaints} & {2, 3}
 
 
-def test_an_older_yaml_is_not_asked_for(jobs: JobFolder) -> None:
+def test_a31_an_older_yaml_is_not_asked_for(jobs: JobFolder) -> None:
     """A31: 1.1 turns `no` into false."""
     _refused(jobs, "%YAML 1.1\n---\n" + MINIMAL)
     assert jobs.field("setup: no").setup == "no"
@@ -102,7 +102,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_could_reach_a_path_or_a_key_is_refused(jobs: JobFolder, name: str) -> None:
+def test_a33_a_name_that_could_reach_a_path_or_a_key_is_refused(jobs: JobFolder, name: str) -> None:
     """A33."""
     refused = _refused(jobs, MINIMAL + f'name: "{name}"'.replace("\n", "\\n"))
     assert {complaint.field for complaint in refused.complaints} == {"name"}
@@ -111,7 +111,7 @@ def test_a_name_that_could_reach_a_path_or_a_key_is_refused(jobs: JobFolder, nam
 
 
 @pytest.mark.parametrize("prompt", ["'\"`$(id)`\n\\ ${x", "$(touch /tmp/x)", "\u202e\U0001f600", "x" * 1_000_000])
-def test_a_prompt_comes_through_byte_for_byte(jobs: JobFolder, prompt: str) -> None:
+def test_a34_a_prompt_comes_through_byte_for_byte(jobs: JobFolder, prompt: str) -> None:
     """A34."""
     jobs.write(prompt, "prompt.txt")
     spec = jobs.field("prompt_file: prompt.txt")
@@ -119,13 +119,13 @@ def test_a_prompt_comes_through_byte_for_byte(jobs: JobFolder, prompt: str) -> N
     assert kept == prompt
 
 
-def test_a_prompt_with_nul_is_refused(jobs: JobFolder) -> None:
+def test_a34_a_prompt_with_nul_is_refused(jobs: JobFolder) -> None:
     """A34."""
     assert "prompt" in str(_refused(jobs, MINIMAL + 'prompt: "a\\0b"'))
 
 
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "link", "~/.ssh/id_rsa", "missing", "."])
-def test_inputs_stay_beside_the_job_file(jobs: JobFolder, path: str) -> None:
+def test_a37_inputs_stay_beside_the_job_file(jobs: JobFolder, path: str) -> None:
     """A37: also through a link."""
     (jobs.root / "secret").write_text("secret")
     (jobs.folder / "link").symlink_to(jobs.root / "secret")
@@ -145,7 +145,7 @@ def test_inputs_stay_beside_the_job_file(jobs: JobFolder, path: str) -> None:
         *("priority: 1001", "retries: {max: 1000}", "trials: 1000000000", "not_before: 25:00"),
     ],
 )
-def test_numbers_beyond_reason_are_refused(jobs: JobFolder, line: str) -> None:
+def test_a39_numbers_beyond_reason_are_refused(jobs: JobFolder, line: str) -> None:
     """A39."""
     assert len(_refused(jobs, MINIMAL + line).complaints) == 1
 
@@ -157,14 +157,14 @@ def test_numbers_beyond_reason_are_refused(jobs: JobFolder, line: str) -> None:
         *("https://user:hunter2@example.com/a.git", "https://hunter2@example.com/a.git"),
     ],
 )
-def test_a_repository_is_no_way_to_run_a_program_or_to_keep_a_password(jobs: JobFolder, repo: str) -> None:
+def test_a20_a21_a22_a_repository_is_no_way_to_run_a_program_or_to_keep_a_password(jobs: JobFolder, repo: str) -> None:
     """A20, A21, A22."""
     assert "hunter2" not in str(_refused(jobs, f"repo: '{repo}'\ncommand: x"))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"#%@`?,\n \t0.~<$\\\u202e\x1b"), max_size=60))
-def test_any_text_is_a_job_or_a_complaint(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_a30_a31_any_text_is_a_job_or_a_complaint(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """A30, A31: nothing else comes out of the reader."""
     jobs = JobFolder(tmp_path_factory.mktemp("any"))
     complaint = ""

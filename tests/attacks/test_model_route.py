@@ -19,7 +19,7 @@ from worker.agents import adapter
 from worker.gateway import GatewayLimits, ModelGateway
 
 
-async def test_key_is_in_no_process_while_a_call_runs(tmp_path: Path) -> None:
+async def test_a72_key_is_in_no_process_while_a_call_runs(tmp_path: Path) -> None:
     """A72: neither argv nor environment of any process on the host holds the key."""
 
     async def look(request: web.BaseRequest) -> web.StreamResponse:
@@ -44,14 +44,14 @@ def _processes_that_show(secret: bytes) -> list[str]:
     return found
 
 
-def test_search_finds_a_secret_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a72_search_finds_a_secret_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A72: the search above can find something, or it would prove nothing."""
     shown = next(value for value in os.environb.values() if len(value) > 8)
     assert f"{os.getpid()} environ" in _processes_that_show(shown)
 
 
 @pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "tök€n", "Bearer"])
-async def test_wrong_token_opens_nothing(token: str) -> None:
+async def test_a75_wrong_token_opens_nothing(token: str) -> None:
     """A75: no other token is taken, and nothing of the call reaches the provider."""
     async with provider(good) as there, route(there.base_url) as here:
         async with here.post(token=token) as got:
@@ -62,7 +62,7 @@ async def test_wrong_token_opens_nothing(token: str) -> None:
     assert there.requests == []
 
 
-async def test_token_opens_only_the_route_of_its_own_attempt() -> None:
+async def test_a75_token_opens_only_the_route_of_its_own_attempt() -> None:
     """A75: each route knows one token."""
     async with provider(good) as there, route(there.base_url) as mine:
         other = ModelGateway(ModelProvider(base_url=there.base_url), Model(name=MODEL), "token-of-another-attempt")
@@ -75,7 +75,7 @@ async def test_token_opens_only_the_route_of_its_own_attempt() -> None:
     assert there.requests == []
 
 
-async def test_closed_route_cuts_calls_and_takes_no_more() -> None:
+async def test_a75_closed_route_cuts_calls_and_takes_no_more() -> None:
     """A75: at the end of the attempt a call under way breaks off at both ends, and old and new connections are shut."""
     began, left = asyncio.Event(), asyncio.Event()
 
@@ -141,7 +141,7 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         ("OPTIONS", "*"),
     ],
 )
-async def test_only_the_paths_on_the_list_cross(method: str, target: str) -> None:
+async def test_a74_only_the_paths_on_the_list_cross(method: str, target: str) -> None:
     """A74: other paths, however they are written, and other hosts."""
     async with provider(good) as there, route(there.base_url) as here:
         body = json.dumps({"model": MODEL})
@@ -154,7 +154,7 @@ async def test_only_the_paths_on_the_list_cross(method: str, target: str) -> Non
     assert there.connections == 0
 
 
-async def test_host_header_chooses_no_host() -> None:
+async def test_a74_host_header_chooses_no_host() -> None:
     """A74: the provider is asked as itself, whatever Host the guest writes."""
     async with provider(good) as there, route(there.base_url) as here:
         async with here.post(headers={"Host": "other.example", "X-Forwarded-Host": "other.example"}) as got:
@@ -188,7 +188,7 @@ async def test_host_header_chooses_no_host() -> None:
     ],
     ids=lambda body: body[:50],
 )
-async def test_no_other_model_can_be_asked_for(body: str) -> None:
+async def test_a74_a76_no_other_model_can_be_asked_for(body: str) -> None:
     """A74, A76: in no way of writing JSON, and the refusal names the attempt's model or what was wrong."""
     async with provider(good) as there, route(there.base_url) as here:
         async with here.post(data=io.BytesIO(body.encode()), headers={"Content-Type": "application/json"}) as got:
@@ -199,7 +199,7 @@ async def test_no_other_model_can_be_asked_for(body: str) -> None:
     assert there.requests == []
 
 
-async def test_body_in_another_encoding_is_refused() -> None:
+async def test_a74_body_in_another_encoding_is_refused() -> None:
     """A74: a server might read in it what we do not."""
     async with provider(good) as there, route(there.base_url) as here:
         async with here.post(data=json.dumps({"model": MODEL}).encode("utf-16")) as got:
@@ -209,7 +209,7 @@ async def test_body_in_another_encoding_is_refused() -> None:
     assert there.requests == []
 
 
-async def test_bodies_are_bounded_together() -> None:
+async def test_a74_bodies_are_bounded_together() -> None:
     """A74: what a guest can make the worker hold in memory has one limit, for one call and for many."""
     began, go_on = asyncio.Event(), asyncio.Event()
 
@@ -236,7 +236,7 @@ async def test_bodies_are_bounded_together() -> None:
     assert len(there.requests) == 2
 
 
-async def test_second_request_in_the_body_of_the_first_is_judged_on_its_own() -> None:
+async def test_a74_second_request_in_the_body_of_the_first_is_judged_on_its_own() -> None:
     """A74: smuggling. Two lengths in one request are refused; what follows a body is a request that wants a token."""
     inner = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
@@ -252,7 +252,7 @@ async def test_second_request_in_the_body_of_the_first_is_judged_on_its_own() ->
     assert [target for _, target, _, _ in there.requests] == ["/v1/chat/completions"]
 
 
-async def test_malformed_requests_fill_no_log(
+async def test_a74_malformed_requests_fill_no_log(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A74: what a guest writes to the port is not written to the worker's log."""
@@ -263,7 +263,7 @@ async def test_malformed_requests_fill_no_log(
     assert capfd.readouterr() == ("", "")
 
 
-async def test_connections_over_the_limit_are_closed() -> None:
+async def test_a76_connections_over_the_limit_are_closed() -> None:
     """A76: connections that say nothing hold no more than their number."""
     async with provider(good) as there, route(there.base_url, limits=GatewayLimits(connections=3)) as here:
         idle = [await asyncio.open_connection("127.0.0.1", here.port) for _ in range(3)]
@@ -273,7 +273,7 @@ async def test_connections_over_the_limit_are_closed() -> None:
 
 
 @pytest.mark.parametrize("tool", ["claude", "command", "crush", "opencode", "pi"])
-def test_guest_is_given_the_token_and_never_the_key(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a72_a73_guest_is_given_the_token_and_never_the_key(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A72, A73: nothing long-lived is in the guest, even when the worker's own environment holds the key."""
     from tatin_jobs.models import JobSpec, Repo
     from worker.agents.base import AgentTask, ModelRoute

@@ -84,7 +84,7 @@ def _statuses(answers: list[str]) -> list[str]:
 
 
 @pytest.mark.needs("bwrap")
-async def test_no_address_that_is_not_public_is_reached_in_any_form(
+async def test_a27_a50_no_address_that_is_not_public_is_reached_in_any_form(
     provider: BwrapProvider, guests: list[Sandbox]
 ) -> None:
     """A27, A50: the host, its network, metadata services, other guests; in mode open, by address and by name."""
@@ -106,7 +106,7 @@ async def test_no_address_that_is_not_public_is_reached_in_any_form(
 
 
 @pytest.mark.needs("bwrap")
-async def test_numbers_that_a_resolver_takes_for_addresses_are_no_names(
+async def test_a50_a74_numbers_that_a_resolver_takes_for_addresses_are_no_names(
     provider: BwrapProvider, guests: list[Sandbox]
 ) -> None:
     """A50, A74."""
@@ -119,7 +119,9 @@ async def test_numbers_that_a_resolver_takes_for_addresses_are_no_names(
 
 
 @pytest.mark.needs("bwrap")
-async def test_a_redirect_leads_no_further_than_a_request(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a27_a74_a_redirect_leads_no_further_than_a_request(
+    provider: BwrapProvider, guests: list[Sandbox]
+) -> None:
     """A27, A74: the gateway follows none, and what the guest asks for next is looked at like the first."""
     script = """
 import sys, urllib.request, urllib.error
@@ -141,7 +143,7 @@ except urllib.error.HTTPError as error:
 
 
 @pytest.mark.needs("bwrap", "git")
-async def test_git_is_led_no_further_by_a_redirect(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a27_git_is_led_no_further_by_a_redirect(provider: BwrapProvider, guests: list[Sandbox]) -> None:
     """A27: a clone in the guest, of a server that sends it to the host's own network."""
     async with host(stay=True) as inner:
         location = f"Location: http://127.0.0.2:{inner.port}/r/info/refs?service=git-upload-pack\r\n"
@@ -155,7 +157,7 @@ async def test_git_is_led_no_further_by_a_redirect(provider: BwrapProvider, gues
 
 
 @pytest.mark.needs("bwrap")
-async def test_nothing_but_what_is_allowed_is_reached(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a74_nothing_but_what_is_allowed_is_reached(provider: BwrapProvider, guests: list[Sandbox]) -> None:
     """A74: other hosts, other ports of an allowed host, and names that look like it."""
     async with host(stay=True) as there, host(stay=True) as other, EgressGateway(_trusted()) as through:
         await through.enter(allowing(there.where, "*.allowed.example"))
@@ -171,7 +173,7 @@ async def test_nothing_but_what_is_allowed_is_reached(provider: BwrapProvider, g
         assert (there.connections, other.connections) == (0, 0)
 
 
-async def test_a_host_header_chooses_no_other_host() -> None:
+async def test_a74_a_host_header_chooses_no_other_host() -> None:
     """A74."""
     async with host(http_answer()) as there, gateway(allowing(there.where)) as here:
         other = [f"{there.where}\r\nHost: other.example", "other.example", f"localhost:{there.port + 1}"]
@@ -180,7 +182,7 @@ async def test_a_host_header_chooses_no_other_host() -> None:
         assert there.connections == 0
 
 
-async def test_what_stands_for_a_host_is_read_one_way() -> None:
+async def test_a74_what_stands_for_a_host_is_read_one_way() -> None:
     """A74: user parts, backslashes, fragments, other schemes and forms of a request."""
     async with host(http_answer()) as there, gateway(allowing(there.where)) as here:
         where = there.where
@@ -215,7 +217,7 @@ async def test_what_stands_for_a_host_is_read_one_way() -> None:
         "Bad Header: x\r\n",
     ],
 )
-async def test_a_body_has_one_length(headers: str) -> None:
+async def test_a74_a_body_has_one_length(headers: str) -> None:
     """A74: smuggling. What two servers could read in two ways reaches none."""
     async with host(http_answer(), until=b"never", stay=True) as there, gateway(allowing(there.where)) as here:
         request = f"POST http://{there.where}/ HTTP/1.1\r\nHost: {there.where}\r\n{headers}\r\n0\r\n\r\n"
@@ -223,7 +225,7 @@ async def test_a_body_has_one_length(headers: str) -> None:
         assert b"inner" not in there.got
 
 
-async def test_a_request_behind_a_request_is_looked_at_like_the_first() -> None:
+async def test_a74_a_request_behind_a_request_is_looked_at_like_the_first() -> None:
     """A74."""
     async with host(http_answer()) as there, gateway(allowing(there.where)) as here:
         first = get(there.where).replace(b"Connection: close\r\n", b"")
@@ -233,7 +235,7 @@ async def test_a_request_behind_a_request_is_looked_at_like_the_first() -> None:
         assert there.connections == 1
 
 
-async def test_an_answer_cannot_bring_a_second_one_along() -> None:
+async def test_a74_an_answer_cannot_bring_a_second_one_along() -> None:
     """A74: what a host sends behind its answer is not taken for the answer to the next request."""
     async with host(http_answer() + http_answer(b"smuggled")) as there, gateway(allowing(there.where)) as here:
         request = get(there.where)
@@ -242,7 +244,7 @@ async def test_an_answer_cannot_bring_a_second_one_along() -> None:
         assert b"smuggled" not in got
 
 
-async def test_a_head_has_a_size_and_a_time() -> None:
+async def test_a74_a_head_has_a_size_and_a_time() -> None:
     """A74."""
     limits = EgressLimits(head_seconds=0.3, header_bytes=4096)
     async with gateway(OPEN, limits=limits) as here:
@@ -251,7 +253,7 @@ async def test_a_head_has_a_size_and_a_time() -> None:
         assert await here.raw(b"") == b""
 
 
-async def test_a_tunnel_in_which_nothing_moves_is_cut() -> None:
+async def test_a74_a_tunnel_in_which_nothing_moves_is_cut() -> None:
     """A74."""
     async with host(stay=True) as there, gateway(OPEN, limits=EgressLimits(silence_seconds=0.3)) as here:
         reader, writer = await here.tunnel(there.where)
@@ -259,7 +261,7 @@ async def test_a_tunnel_in_which_nothing_moves_is_cut() -> None:
         writer.close()
 
 
-async def test_an_attempt_moves_only_so_many_bytes() -> None:
+async def test_a74_a77_an_attempt_moves_only_so_many_bytes() -> None:
     """A74, A77: an endless stream, in either direction; then nothing passes any more."""
     async with host(b"x" * 200_000, until=b"go") as there:
         async with gateway(OPEN, limits=EgressLimits(total_bytes=100_000)) as here:
@@ -270,7 +272,7 @@ async def test_an_attempt_moves_only_so_many_bytes() -> None:
             assert ("(everything)", "limit") in here.gateway.evidence.denied
 
 
-async def test_connections_at_once_have_a_number() -> None:
+async def test_a74_connections_at_once_have_a_number() -> None:
     """A74."""
     async with host(stay=True) as there, gateway(OPEN, limits=EgressLimits(connections=3)) as here:
         held = [await here.tunnel(there.where) for _ in range(3)]
@@ -281,7 +283,7 @@ async def test_connections_at_once_have_a_number() -> None:
 
 
 @pytest.mark.needs("bwrap")
-async def test_a_guest_reaches_its_own_gateway_only(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a75_a_guest_reaches_its_own_gateway_only(provider: BwrapProvider, guests: list[Sandbox]) -> None:
     """A75: what one attempt is allowed is no other's."""
     async with host(stay=True) as there, EgressGateway(_trusted()) as one, EgressGateway(_trusted()) as two:
         await one.enter(allowing(there.where))
@@ -292,7 +294,7 @@ async def test_a_guest_reaches_its_own_gateway_only(provider: BwrapProvider, gue
 
 
 @pytest.mark.needs("bwrap")
-async def test_a_gateway_ends_with_its_attempt(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a75_a78_a_gateway_ends_with_its_attempt(provider: BwrapProvider, guests: list[Sandbox]) -> None:
     """A75, A78: what is open is cut, and nothing is taken any more, though the guest still lives."""
     async with host(stay=True) as there:
         async with EgressGateway(_trusted()) as through:
@@ -307,7 +309,7 @@ async def test_a_gateway_ends_with_its_attempt(provider: BwrapProvider, guests: 
         assert there.connections == 1
 
 
-async def test_a_name_that_is_not_allowed_is_never_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a77_a_name_that_is_not_allowed_is_never_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A77: or a name alone would carry data out."""
     looked_up: list[Any] = []
     real = socket.getaddrinfo
@@ -324,7 +326,7 @@ async def test_a_name_that_is_not_allowed_is_never_looked_up(monkeypatch: pytest
         assert not [name for name in looked_up if name == "localhost"]
 
 
-async def test_names_that_take_for_ever_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a76_names_that_take_for_ever_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A76, I10: the threads that look names up are not those in which the worker does its own work."""
     let_go, asked = threading.Event(), []
 
@@ -347,7 +349,7 @@ async def test_names_that_take_for_ever_hold_up_nothing_else(monkeypatch: pytest
             assert set(await asyncio.gather(*asking)) == {502}
 
 
-async def test_a_name_that_changes_its_address_is_reached_where_it_was_looked_at(
+async def test_a27_a77_a_name_that_changes_its_address_is_reached_where_it_was_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A27, A77: DNS rebinding. No name server of a test's own can be asked by the system here, so the system's function

@@ -62,7 +62,7 @@ class Claims:
         return self.left.pop() if self.left else None
 
 
-def test_a_pickled_message_is_never_loaded(payload: bytes, mark: Path) -> None:
+def test_a40_a_pickled_message_is_never_loaded(payload: bytes, mark: Path) -> None:
     """A40: with Huey's own serializer it ran 4 times of 4."""
     huey = make_huey(Claims())
     for wrap in (payload, b'{"id": ' + payload, b'"' + payload.hex().encode() + b'"'):
@@ -84,13 +84,13 @@ def test_a_pickled_message_is_never_loaded(payload: bytes, mark: Path) -> None:
         b'{"id": "x", "name": "worker.tasks.run_attempt", "args": ["job-1", "s:1", "more"]}',
     ],
 )
-def test_a_message_of_another_shape_is_refused(data: bytes) -> None:
+def test_a40_a_message_of_another_shape_is_refused(data: bytes) -> None:
     """A40."""
     with pytest.raises((ValueError, TypeError, KeyError)):
         make_huey(Claims()).deserialize_task(data)
 
 
-def test_a_message_can_name_no_other_function() -> None:
+def test_a40_a_message_can_name_no_other_function() -> None:
     """A40."""
     huey = make_huey(Claims())
     register(huey, lambda job, token: None, lambda lease: Future())
@@ -98,7 +98,7 @@ def test_a_message_can_name_no_other_function() -> None:
         huey.deserialize_task(b'{"id": "x", "name": "os.system", "args": ["job-1", "s:1"]}')
 
 
-def test_a_pickle_planted_in_any_record_is_never_loaded(payload: bytes, mark: Path) -> None:
+def test_a40_a_pickle_planted_in_any_record_is_never_loaded(payload: bytes, mark: Path) -> None:
     """A40: the store's readers and a worker's claim meet it in every field and key."""
     store = fake_store()
     client = client_of(store)
@@ -133,7 +133,7 @@ def test_a_pickle_planted_in_any_record_is_never_loaded(payload: bytes, mark: Pa
     assert not mark.exists()
 
 
-def test_a_replayed_message_runs_nothing_again() -> None:
+def test_a41_a_replayed_message_runs_nothing_again() -> None:
     """A41: a signed one ran 3 times of 3; here a message is worth what its lease is, and that is over."""
     store, ran = fake_store(), []
     submit(store, make_job("job-1"))
@@ -169,7 +169,7 @@ def real(tmp_path: Path) -> Iterator[tuple[Home, Store]]:
 
 
 @pytest.mark.needs("valkey")
-def test_only_this_user_reaches_the_embedded_store(real: tuple[Home, Store]) -> None:
+def test_a43_only_this_user_reaches_the_embedded_store(real: tuple[Home, Store]) -> None:
     """A43: whoever reaches the socket can run jobs as this user."""
     home, store = real
     path = socket_path(home)
@@ -181,7 +181,7 @@ def test_only_this_user_reaches_the_embedded_store(real: tuple[Home, Store]) -> 
 
 
 @pytest.mark.needs("valkey")
-def test_no_question_or_move_looks_for_keys_by_pattern(real: tuple[Home, Store]) -> None:
+def test_a44_no_question_or_move_looks_for_keys_by_pattern(real: tuple[Home, Store]) -> None:
     """A44, F44: KEYS and SCAN take a pattern, and read everything."""
     _, store = real
     submit(store, *(make_job(f"job-{index}") for index in range(5)))
@@ -202,7 +202,7 @@ def test_no_question_or_move_looks_for_keys_by_pattern(real: tuple[Home, Store])
     assert used & {"keys", "scan", "hscan", "sscan", "zscan", "sort"} == set()
 
 
-def test_what_goes_into_a_record_is_bounded() -> None:
+def test_a44_what_goes_into_a_record_is_bounded() -> None:
     """A44: an error text is the guest's words at times."""
     store = fake_store()
     submit(store, make_job("job-1"), make_job("job-2"))
@@ -227,7 +227,7 @@ FORBIDDEN = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"}
 
 
 @pytest.mark.parametrize("path", _sources(), ids=lambda path: "/".join(path.parts[-2:]))
-def test_no_code_of_ours_loads_what_could_run(path: Path) -> None:
+def test_a40_no_code_of_ours_loads_what_could_run(path: Path) -> None:
     """A40."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:

@@ -48,7 +48,7 @@ def repositories(home: Home, environ: dict[str, str] | None = None, **options: A
 
 
 @pytest.mark.parametrize("ref", ["--upload-pack=touch evil", "-cfoo", "-", "a\nb", "a\0b", "\x1b[31m"])
-async def test_a_ref_that_is_an_option_is_refused_before_anything_is_asked(
+async def test_a20_a_ref_that_is_an_option_is_refused_before_anything_is_asked(
     home: Home, server: GitServer, ref: str
 ) -> None:
     """A20"""
@@ -58,7 +58,7 @@ async def test_a_ref_that_is_an_option_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("where", ["ref_commit", "commit"])
-async def test_a_commit_from_a_record_is_a_full_one_or_refused(home: Home, server: GitServer, where: str) -> None:
+async def test_a20_a_commit_from_a_record_is_a_full_one_or_refused(home: Home, server: GitServer, where: str) -> None:
     """A20: records come from the store"""
     bad = "--upload-pack=touch evil"
     repo = Repo(url=server.url(), commit=bad if where == "commit" else None)
@@ -68,20 +68,20 @@ async def test_a_commit_from_a_record_is_a_full_one_or_refused(home: Home, serve
 
 
 @pytest.mark.parametrize("name", ["../id", "/etc/passwd", "", "0" * 63])
-async def test_a_blob_is_named_by_its_digest_only(home: Home, name: str) -> None:
+async def test_a33_a_blob_is_named_by_its_digest_only(home: Home, name: str) -> None:
     """A33"""
     with pytest.raises(RepositoryError, match="names no packed repository"):
         await repositories(home).prepare(Repo(blob=name, commit="1" * 40), ref_commit=None)
 
 
 @pytest.mark.parametrize("url", ["ext::sh -c touch% evil", "file:///etc", "/etc", "ssh://-oProxyCommand=evil/x"])
-async def test_other_ways_to_a_repository_are_refused(home: Home, url: str) -> None:
+async def test_a21_other_ways_to_a_repository_are_refused(home: Home, url: str) -> None:
     """A21"""
     with pytest.raises(RepositoryError):
         await repositories(home).prepare(Repo(url=url), ref_commit=None)
 
 
-async def test_git_itself_refuses_what_gets_past_us(home: Home, tmp_path: Path) -> None:
+async def test_a21_git_itself_refuses_what_gets_past_us(home: Home, tmp_path: Path) -> None:
     """A21: an address that the worker's own configuration turns into another"""
     evil = tmp_path / "evil"
     config = tmp_path / "gitconfig"
@@ -92,7 +92,7 @@ async def test_git_itself_refuses_what_gets_past_us(home: Home, tmp_path: Path) 
     assert "evil" not in os.listdir(tmp_path)
 
 
-async def test_the_environment_does_not_point_git_elsewhere(home: Home, server: GitServer, tmp_path: Path) -> None:
+async def test_a35_the_environment_does_not_point_git_elsewhere(home: Home, server: GitServer, tmp_path: Path) -> None:
     """A35: nor does it run anything"""
     evil = f"touch {tmp_path}/evil"
     more = {
@@ -107,7 +107,7 @@ async def test_the_environment_does_not_point_git_elsewhere(home: Home, server: 
     assert "evil" not in os.listdir(tmp_path)
 
 
-async def test_credentials_in_an_address_reach_no_process_and_no_file(
+async def test_a22_credentials_in_an_address_reach_no_process_and_no_file(
     home: Home, server: GitServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A22"""
@@ -121,7 +121,7 @@ async def test_credentials_in_an_address_reach_no_process_and_no_file(
 
 
 @pytest.mark.needs("bwrap")
-async def test_the_guests_clone_knows_no_credentials(home: Home, server: GitServer, tmp_path: Path) -> None:
+async def test_a22_the_guests_clone_knows_no_credentials(home: Home, server: GitServer, tmp_path: Path) -> None:
     """A22: the worker's own helper has them"""
     server.password = "hunter2"
     config = tmp_path / "gitconfig"
@@ -142,7 +142,7 @@ async def test_the_guests_clone_knows_no_credentials(home: Home, server: GitServ
         '[submodule "x"]\n\tpath = -sub\n\turl = https://example.invalid/x\n',
     ],
 )
-async def test_a_repository_of_submodule_tricks_is_not_taken(home: Home, server: GitServer, modules: str) -> None:
+async def test_a23_a_repository_of_submodule_tricks_is_not_taken(home: Home, server: GitServer, modules: str) -> None:
     """A23: CVE-2018-11235, CVE-2018-17456: git's own check of the objects, asked for at each fetch"""
     repo = server.root / "repo"
     (repo / ".gitmodules").write_text(modules)
@@ -153,7 +153,7 @@ async def test_a_repository_of_submodule_tricks_is_not_taken(home: Home, server:
         await repositories(home).prepare(Repo(url=server.url()), ref_commit=None)
 
 
-async def test_nothing_is_checked_out_on_the_host(home: Home, server: GitServer) -> None:
+async def test_a23_nothing_is_checked_out_on_the_host(home: Home, server: GitServer) -> None:
     """A23: a name that only a check-out would bring to light"""
     (server.root / "repo" / "only-in-a-work-tree.txt").write_text("x\n")
     commit(server.root / "repo")
@@ -161,7 +161,7 @@ async def test_nothing_is_checked_out_on_the_host(home: Home, server: GitServer)
     assert not [path for path in below(home.root) if "only-in" in path.name]
 
 
-async def test_a_server_that_never_ends_is_given_up(
+async def test_a26_a_server_that_never_ends_is_given_up(
     home: Home, server: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A26"""
@@ -172,7 +172,7 @@ async def test_a_server_that_never_ends_is_given_up(
     assert caught.value.reason is Reason.NETWORK
 
 
-async def test_a_server_that_says_nothing_is_given_up(home: Home) -> None:
+async def test_a26_a_server_that_says_nothing_is_given_up(home: Home) -> None:
     """A26: and git is dead afterwards"""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"git://127.0.0.1:{silent.getsockname()[1]}/x"
@@ -184,7 +184,7 @@ async def test_a_server_that_says_nothing_is_given_up(home: Home) -> None:
     assert url not in listed
 
 
-async def test_a_redirect_is_not_followed(home: Home, server: GitServer, tmp_path: Path) -> None:
+async def test_a27_a_redirect_is_not_followed(home: Home, server: GitServer, tmp_path: Path) -> None:
     """A27"""
     with git_server(server.root) as elsewhere:
         server.redirect = f"http://127.0.0.1:{elsewhere.port}"
@@ -210,7 +210,7 @@ async def test_a_redirect_is_not_followed(home: Home, server: GitServer, tmp_pat
         *("2130706433", "0x7f.1", "127.1", "0177.0.0.1"),
     ],
 )
-async def test_addresses_of_this_host_and_its_lan_are_not_asked(home: Home, host: str) -> None:
+async def test_a27_addresses_of_this_host_and_its_lan_are_not_asked(home: Home, host: str) -> None:
     """A27: in each way of writing them"""
     mine = repositories(home, private_addresses=False)
     with pytest.raises(RepositoryError, match="private network, which jobs may not reach") as caught:
@@ -218,7 +218,7 @@ async def test_addresses_of_this_host_and_its_lan_are_not_asked(home: Home, host
     assert "private_repos = true" in (caught.value.try_ or "")
 
 
-async def test_a_name_that_leads_elsewhere_the_second_time_is_still_the_first(
+async def test_a27_a_name_that_leads_elsewhere_the_second_time_is_still_the_first(
     home: Home, server: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A27: git is told the addresses that were looked at, so that a name server cannot change its mind"""
@@ -233,6 +233,6 @@ async def test_a_name_that_leads_elsewhere_the_second_time_is_still_the_first(
     assert pinned(Address("ssh://h/x", "ssh", "h", 22), ("192.0.2.1",)) == ()
 
 
-async def test_a_name_that_does_not_resolve_is_left_to_git() -> None:
+async def test_a27_a_name_that_does_not_resolve_is_left_to_git() -> None:
     """A27: it may be one of the SSH configuration, or a proxy's"""
     assert await public_addresses(Address("ssh://alias.invalid/x", "ssh", "alias.invalid", 22)) == ()

@@ -247,6 +247,12 @@ class Sandbox(ABC):
     async def let_go(self) -> None:  # noqa: B027 - most have none
         """Give up the connections to it. Where it survives its worker it lives on, for ``adopt``."""
 
+    async def wait_full(self) -> str:
+        """Return when it has used up its disk or its number of files, with a sentence that says so; what ran in it is
+        dead then. Never returns where the guest's own disk is the limit, as in a virtual machine."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
     @abstractmethod
     async def wait_dead(self) -> str:
         """Return when the sandbox has died of itself, with what was seen (for the message of a SandboxError)."""
@@ -284,6 +290,8 @@ class SandboxUsage:
     peak_memory_mib: int | None = None
     oom_kills: int | None = None
     disk_mib: int | None = None
+    limits_hit: tuple[str, ...] = ()
+    """memory, processes, cpu, disk, files: what it came up against, as far as the provider sees it."""
 
 
 @dataclass(frozen=True)

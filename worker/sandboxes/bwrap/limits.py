@@ -1,4 +1,5 @@
-"""Memory and process limits of one bwrap guest: a cgroup (v2, else v1) where one can be made, else a watcher.
+"""Limits of one bwrap guest: memory, processes and CPU by a cgroup (v2, else v1) where one can be made; memory and
+processes else by a watcher; disk and the number of files by a watcher always. Each file is bounded by its size, too.
 
 Never RLIMIT_AS: OpenCode dies under 8 GiB of it without using a tenth.
 """
@@ -7,16 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from tatin_jobs.errors import SandboxError
+from worker.sandboxes.disk_use import MAX_DEPTH, DiskUse, disk_use
 
 MAX_PROCESSES = 2048
 WATCH_SECONDS = 0.5
 _V2 = Path("/sys/fs/cgroup")
 _V1 = Path("/sys/fs/cgroup/memory")
 _V1_PIDS = Path("/sys/fs/cgroup/pids")
+_V1_CPU = Path("/sys/fs/cgroup/cpu")
+_CPU_PERIOD = 100_000
+THROTTLED_SECONDS = 5.0
+"""Less time in which a guest waited for its share of CPU is not worth a word."""
+MAX_FILES = 2_000_000
+DISK_SECONDS = 5.0
+DISK_PAUSES = 20
+"""The watcher rests so much longer than it looked, so that it takes a twentieth of one CPU at most."""
 
 
 def method() -> str:
@@ -30,16 +44,19 @@ def _roots() -> list[Path]:
     """The folders in which a sandbox's cgroups are made."""
     kind = method()
     if kind == "cgroup1":
-        return [_V1, *([_V1_PIDS] if os.access(_V1_PIDS, os.W_OK) else [])]
+        return [_V1, *(root for root in (_V1_PIDS, _V1_CPU) if os.access(root, os.W_OK))]
     return [_V2] if kind == "cgroup2" else []
 
 
 class Limits:
     """The limits of one sandbox; ``folders`` are its cgroups, empty where a watcher must do."""
 
-    def __init__(self, name: str, memory_mib: int) -> None:
+    def __init__(self, name: str, memory_mib: int, cpus: int = 1, disk_mib: int = 0) -> None:
         self._bytes = memory_mib * 2**20
+        self._cpus = cpus
+        self.disk_mib = disk_mib
         self._kills = 0
+        self._seen: set[str] = set()
         self.folders = [root / name for root in _roots()]
 
     def prepare(self) -> None:
@@ -56,6 +73,11 @@ class Limits:
                     (folder / "memory.swap.max").write_text("0")
             if (folder / "pids.max").exists():
                 (folder / "pids.max").write_text(str(MAX_PROCESSES))
+            if (folder / "cpu.max").exists():
+                (folder / "cpu.max").write_text(f"{self._cpus * _CPU_PERIOD} {_CPU_PERIOD}")
+            if (folder / "cpu.cfs_quota_us").exists():
+                (folder / "cpu.cfs_period_us").write_text(str(_CPU_PERIOD))
+                (folder / "cpu.cfs_quota_us").write_text(str(self._cpus * _CPU_PERIOD))
 
     async def watch(self, pid: int) -> None:
         """Where there is no cgroup: add up what the guest of the bwrap process ``pid`` uses, and when that is too much,
@@ -66,6 +88,44 @@ class Limits:
             await asyncio.sleep(WATCH_SECONDS)
             if await asyncio.to_thread(_kill_largest, pid, self._bytes):
                 self._kills += 1
+            if await asyncio.to_thread(_kill_crowd, pid):
+                self._seen.add("processes")
+
+    async def watch_disk(self, paths: Sequence[Path], kill_all: Callable[[], Awaitable[None]]) -> str:
+        """Look now and then at what the guest's folders take. Over the limit all that runs in it is killed, and this
+        returns with what was seen: what it left can be collected all the same."""
+        most = DiskUse(self.disk_mib * 2**20, MAX_FILES)
+        pause = DISK_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            use = await asyncio.to_thread(disk_use, [str(path) for path in paths], most)
+            pause = max(DISK_SECONDS, DISK_PAUSES * (time.monotonic() - began))
+            if use.size_bytes > most.size_bytes:
+                self._seen.add("disk")
+                seen = f"The sandbox used up its {self.disk_mib} MiB of disk; ask for more with resources.disk."
+            elif use.files > most.files or use.too_deep:
+                self._seen.add("files")
+                seen = f"The sandbox made more than {MAX_FILES} files, or folders over {MAX_DEPTH} levels deep."
+            else:
+                continue
+            with suppress(SandboxError):  # it is dead already
+                await kill_all()
+            return seen
+
+    def hit(self) -> set[str]:
+        """Names of the limits that the guest came up against: memory, processes, cpu, disk, files."""
+        found = set(self._seen)
+        if self.oom_kills():
+            found.add("memory")
+        for folder in self.folders:
+            if any(line.startswith("max ") and line != "max 0" for line in _lines(folder / "pids.events")):
+                found.add("processes")
+            for line in _lines(folder / "cpu.stat"):
+                unit = {"throttled_usec": 1e6, "throttled_time": 1e9}.get(line.partition(" ")[0])
+                if unit and int(line.split()[1]) / unit > THROTTLED_SECONDS:
+                    found.add("cpu")
+        return found
 
     def oom_kills(self) -> int:
         """How often something was killed for memory."""
@@ -93,6 +153,19 @@ class Limits:
         for folder in self.folders:
             with suppress(FileNotFoundError):
                 folder.rmdir()
+
+
+def _kill_crowd(pid: int) -> bool:
+    """Kill all processes of the guest but its first if they are too many; whether they were."""
+    with suppress(psutil.Error):
+        first = psutil.Process(pid).children()
+        crowd = [child for init in first for child in init.children(recursive=True)]
+        if len(crowd) > MAX_PROCESSES:
+            for process in crowd:
+                with suppress(psutil.Error):
+                    process.kill()
+            return True
+    return False
 
 
 def _kill_largest(pid: int, limit_bytes: int) -> bool:

@@ -75,7 +75,7 @@ class BwrapProvider(SandboxProvider):
         if program is None:
             raise SandboxError("bwrap is not on this host.", try_="sudo apt-get install bubblewrap")
         layout = Layout(self._root / spec.name)
-        limits = Limits(spec.name, spec.memory_mib)
+        limits = Limits(spec.name, spec.memory_mib, spec.cpus, spec.disk_mib)
         try:
             self._make_folders(layout)
             limits.prepare()
@@ -156,7 +156,7 @@ class BwrapProvider(SandboxProvider):
         try:
             with (layout.root / ERRORS_FILE).open("wb") as errors:
                 process = await asyncio.create_subprocess_exec(
-                    *_entering(limits.folders, argv),
+                    *_entering(limits.folders, spec.disk_mib, argv),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=errors,
@@ -179,7 +179,7 @@ class BwrapProvider(SandboxProvider):
             "TMPDIR": "/tmp",
             "PATH": ":".join([*USER_PATH, *(f"{tool.target}/bin" for tool in spec.tools), *SYSTEM_PATH]),
         }
-        sandbox = BwrapSandbox(spec.name, process, ours, limits, env)
+        sandbox = BwrapSandbox(spec.name, process, ours, limits, env, (layout.home, layout.run, layout.tmp))
         self._live[spec.name] = sandbox
         try:
             await sandbox.ready(READY_SECONDS)
@@ -227,10 +227,11 @@ def _note_process(layout: Layout, pid: int) -> None:
         layout.process.write_text(json.dumps(note))  # not synced: no process outlives a loss of power
 
 
-def _entering(cgroups: Sequence[Path], argv: Sequence[str]) -> list[str]:
+def _entering(cgroups: Sequence[Path], disk_mib: int, argv: Sequence[str]) -> list[str]:
     """The command line that takes its limits and its cgroups upon itself and then becomes ``argv``. A shell, not a
     ``preexec_fn``: that would fork the worker with all of its memory and threads."""
     lines = ["ulimit -c 0", f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -H -n)"]
+    lines.append(f"ulimit -f {disk_mib * 2048}")  # in blocks of 512 bytes: no file is larger than the whole disk
     for folder in cgroups:
         lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {folder.parent.name}', "shift"]
     lines.append('exec "$@"')

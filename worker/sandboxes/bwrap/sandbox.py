@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -47,6 +48,7 @@ class BwrapSandbox(Sandbox):
         control: socket.socket,
         limits: Limits,
         env: Mapping[str, str],
+        folders: Sequence[Path],
     ) -> None:
         self.name = name
         self._process = process
@@ -63,7 +65,9 @@ class BwrapSandbox(Sandbox):
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
         self._exit = asyncio.create_task(self._wait_exit())
+        self._limits_hit: set[str] = set()
         self._watch = asyncio.create_task(limits.watch(process.pid))
+        self._watch_disk = asyncio.create_task(limits.watch_disk(folders, self.kill_all))
 
     # The three primitives
 
@@ -120,7 +124,11 @@ class BwrapSandbox(Sandbox):
             cpu_seconds=tree_cpu_seconds(self._process.pid),
             peak_memory_mib=self._peak_mib,
             oom_kills=self._oom_kills,
+            limits_hit=tuple(sorted(self._limits_hit)),
         )
+
+    async def wait_full(self) -> str:
+        return await asyncio.shield(self._watch_disk)
 
     async def wait_dead(self) -> str:
         await self._dead.wait()
@@ -140,6 +148,7 @@ class BwrapSandbox(Sandbox):
     async def close(self) -> None:
         """End it: the guest's first process ends with its socket and takes every other along, then bwrap ends."""
         self._watch.cancel()
+        self._watch_disk.cancel()
         for server in self._servers:
             server.close()
         self._hang_up()
@@ -246,6 +255,7 @@ class BwrapSandbox(Sandbox):
     def _note_limits(self) -> None:
         """Read while the cgroup is there; it goes with the sandbox."""
         self._oom_kills = max(self._oom_kills, self._limits.oom_kills())
+        self._limits_hit |= self._limits.hit()
         self._peak_mib = self._limits.peak_mib() or self._peak_mib
 
 
