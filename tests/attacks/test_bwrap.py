@@ -94,6 +94,14 @@ async def test_a50_no_address_of_host_or_network_is_reached(guest: Sandbox, list
     assert json.loads(result.stdout) == [], result.stderr
 
 
+async def test_a51_the_guest_is_on_no_network_in_which_it_could_be_another(guest: Sandbox) -> None:
+    """A51: nothing but a loopback of its own: no ARP, no DHCP, no neighbour; and it may open no raw socket there."""
+    interfaces = await _python(guest, "import socket; print([name for _, name in socket.if_nameindex()])")
+    assert interfaces.stdout.strip() == b"['lo']"
+    raw = await _python(guest, "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)")
+    assert b"PermissionError" in raw.stderr
+
+
 async def test_a42_a52_no_socket_of_the_host_is_reached(guest: Sandbox, tmp_path: Path) -> None:
     """A42, A52: the store's Unix socket, abstract sockets, docker, D-Bus, X11."""
     abstract = f"\0tatin-test-{os.getpid()}"

@@ -150,6 +150,12 @@ def test_a39_numbers_beyond_reason_are_refused(jobs: JobFolder, line: str) -> No
     assert len(_refused(jobs, MINIMAL + line).complaints) == 1
 
 
+@pytest.mark.parametrize("line", ["on_failure: rm -rf ~", "notify: [sh, -c, x]", "hooks: {after: x}"])
+def test_a38_a_job_names_no_command_of_the_host(jobs: JobFolder, line: str) -> None:
+    """A38: what it may name (setup, verify, command) runs in the guest."""
+    assert "is no field of a job file" in str(_refused(jobs, f"{MINIMAL}{line}\n"))
+
+
 @pytest.mark.parametrize(
     "repo",
     [

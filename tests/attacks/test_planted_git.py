@@ -94,7 +94,8 @@ def host_programs() -> Iterator[set[str]]:
 
 
 @pytest.mark.parametrize("plant", PLANT.values(), ids=PLANT)
-async def test_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str) -> None:
+async def test_a24_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str) -> None:
+    """A24."""
     await clone.sh(f"printf '#!/bin/sh\\necho ran >>/home/agent/ran\\ncat\\n' >{EVIL}; chmod +x {EVIL}")
     await clone.sh(f"{WORK}; {plant}")
     await clone.sh("/bin/rm -f ~/ran", cwd="/")
@@ -104,7 +105,8 @@ async def test_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, 
     assert clone.applied() == tree_of(clone.repo)
 
 
-async def test_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> None:
+async def test_a24_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> None:
+    """A24."""
     plant = "; ".join(PLANT[name] for name in ("fsmonitor", "hooks", "textconv", "a clean filter"))
     await clone.sh(f"printf '#!/bin/sh\\n' >{EVIL}; chmod +x {EVIL}; {WORK}; {plant}; cp -r .git ~/work/planted")
     with host_programs() as seen:
@@ -112,3 +114,17 @@ async def test_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> No
     ours = {line for line in seen if "worker.unpacker" not in line and "bwrap" not in line}
     assert not {line for line in ours if line and "python" not in line.split()[0]}
     assert any("worker.unpacker" in line for line in seen)
+
+
+async def test_a25_a_patch_is_bytes_that_nobody_applied(clone: Clone) -> None:
+    """A25: links, odd names and binary are in it as the guest made them; the host made none of them."""
+    await clone.sh("ln -s /etc/passwd to-passwd; mkdir -p 'a/..b'; echo x > 'a/..b/c'")
+    await clone.sh("head -c 3000000 /dev/urandom > blob")
+    taken, collected = await clone.bring_back()
+    patch = (clone.folder / "changes.patch").read_bytes()
+    assert taken.patch_missing is None
+    assert b"new file mode 120000" in patch
+    assert b"GIT binary patch" in patch
+    assert collected.patch_bytes == len(patch)
+    assert [path for path in clone.folder.rglob("*") if path.is_symlink()] == []
+    assert {path.name for path in clone.folder.iterdir()} <= {"changes.patch", "artifacts", "manifest.json"}

@@ -68,7 +68,7 @@ def _alive() -> None:
     return None
 
 
-async def test_an_endless_banner_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a56_an_endless_banner_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.ssh.CONNECT_SECONDS", 0.5)
 
     async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +88,7 @@ async def test_an_endless_banner_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     server.close()
 
 
-async def test_an_exit_status_before_the_output_hides_none_of_it() -> None:
+async def test_a56_an_exit_status_before_the_output_hides_none_of_it() -> None:
     async def early(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.channel.set_write_buffer_limits(high=2**22)
         process.stdout.write(b"x" * 100_000)
@@ -99,7 +99,7 @@ async def test_an_exit_status_before_the_output_hides_none_of_it() -> None:
         assert (result.exit_status, len(result.stdout)) == (0, 100_000)
 
 
-async def test_a_channel_that_ends_without_a_status_is_no_success() -> None:
+async def test_a56_a_channel_that_ends_without_a_status_is_no_success() -> None:
     async def vanish(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.close()
 
@@ -108,7 +108,7 @@ async def test_a_channel_that_ends_without_a_status_is_no_success() -> None:
             await sandbox.run(["anything"])
 
 
-async def test_a_flood_is_kept_to_its_limit() -> None:
+async def test_a56_a_flood_is_kept_to_its_limit() -> None:
     async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
         try:
             while True:
@@ -122,7 +122,7 @@ async def test_a_flood_is_kept_to_its_limit() -> None:
             await sandbox.run(["yes"], timeout_seconds=0.5, max_output_bytes=1000)
 
 
-async def test_silence_is_ended_by_the_callers_limit() -> None:
+async def test_a56_silence_is_ended_by_the_callers_limit() -> None:
     async def silent(_: asyncssh.SSHServerProcess[bytes]) -> None:
         await asyncio.sleep(60)
 
@@ -131,7 +131,7 @@ async def test_silence_is_ended_by_the_callers_limit() -> None:
             await sandbox.run(["anything"], timeout_seconds=0.3)
 
 
-async def test_the_server_can_open_no_channel_to_us() -> None:
+async def test_a56_the_server_can_open_no_channel_to_us() -> None:
     servers: list[_LetIn] = []
 
     async def fine(process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -148,7 +148,7 @@ async def test_the_server_can_open_no_channel_to_us() -> None:
         assert (await sandbox.run(["true"])).exit_status == 0
 
 
-async def test_signal_names_and_error_texts_of_a_guest_stay_harmless() -> None:
+async def test_a56_signal_names_and_error_texts_of_a_guest_stay_harmless() -> None:
     async def odd(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.exit_with_signal("\x1b[31mNO-SUCH", False, "\x1b]52;c;aGk=\x07")
 

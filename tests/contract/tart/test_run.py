@@ -118,7 +118,7 @@ def test_a_mac_that_runs_already_is_replaced(tart: Tart) -> None:
 
 
 def test_all_flags_are_taken(tart: Tart) -> None:
-    """25"""
+    """25 (A53: no sound, no clipboard; what Tatin's own command line is made of)"""
     flags = "--no-audio --no-clipboard --no-pointer --no-keyboard --root-disk-opts sync=none".split()
     assert tart.run("base", *flags).poll() is None
 

@@ -57,6 +57,8 @@ class Limits:
         self.disk_mib = disk_mib
         self._kills = 0
         self._seen: set[str] = set()
+        self.full: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Its result is a sentence for people."""
         self.folders = [root / name for root in _roots()]
 
     def prepare(self) -> None:
@@ -91,9 +93,9 @@ class Limits:
             if await asyncio.to_thread(_kill_crowd, pid):
                 self._seen.add("processes")
 
-    async def watch_disk(self, paths: Sequence[Path], kill_all: Callable[[], Awaitable[None]]) -> str:
-        """Look now and then at what the guest's folders take. Over the limit all that runs in it is killed, and this
-        returns with what was seen: what it left can be collected all the same."""
+    async def watch_disk(self, paths: Sequence[Path], kill_all: Callable[[], Awaitable[None]]) -> None:
+        """Look now and then at what the guest's folders take. Over the limit ``full`` says so, and then all that runs
+        there is killed: what it left can be collected all the same."""
         most = DiskUse(self.disk_mib * 2**20, MAX_FILES)
         pause = DISK_SECONDS
         while True:
@@ -109,9 +111,10 @@ class Limits:
                 seen = f"The sandbox made more than {MAX_FILES} files, or folders over {MAX_DEPTH} levels deep."
             else:
                 continue
+            self.full.set_result(seen)
             with suppress(SandboxError):  # it is dead already
                 await kill_all()
-            return seen
+            return
 
     def hit(self) -> set[str]:
         """Names of the limits that the guest came up against: memory, processes, cpu, disk, files."""

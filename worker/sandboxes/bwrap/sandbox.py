@@ -128,7 +128,7 @@ class BwrapSandbox(Sandbox):
         )
 
     async def wait_full(self) -> str:
-        return await asyncio.shield(self._watch_disk)
+        return await asyncio.shield(self._limits.full)
 
     async def wait_dead(self) -> str:
         await self._dead.wait()
