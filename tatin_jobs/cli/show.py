@@ -38,7 +38,7 @@ def command(job_id: JobOrBatch, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"job": _job_json(found, place, attempts, events)})
     else:
-        fields = [*_job_fields(found, place), *_attempts_fields(attempts), *_event_fields(events)]
+        fields = [*_job_fields(found, place), *_attempts_fields(found, attempts), *_event_fields(events)]
         write_text(_aligned(fields))
 
 
@@ -128,14 +128,18 @@ def _need(job: Job) -> str:
     return ", ".join(parts)
 
 
-def _attempts_fields(attempts: list[StoredAttempt]) -> Iterator[Field]:
+def _attempts_fields(job: Job, attempts: list[StoredAttempt]) -> Iterator[Field]:
+    """A result counts where the store says so: the host of a worker that died may not have learned of a newer one."""
     for attempt in attempts:
         yield "", ""
         yield f"attempt {attempt.number}", str(attempt.folder)
         if attempt.result is None:
             yield "", "no result yet: it runs, or its worker died"
         else:
-            yield from result_fields(attempt.result)
+            outrun = attempt.number != job.attempt and job.state is JobState.FINISHED
+            yield from result_fields(
+                attempt.result.model_copy(update={"accepted": False}) if outrun else attempt.result
+            )
 
 
 def result_fields(result: Result) -> Iterator[Field]:

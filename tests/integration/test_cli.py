@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tatin_jobs.results import write_result
 from tatin_jobs.states import JobState, Outcome, Reason
-from tests.support.cli import ROOT, Queue, argv, environment, make_job, open_queue, tatin
+from tests.support.cli import ROOT, Queue, argv, environment, make_job, make_result, open_queue, tatin
 
 pytestmark = pytest.mark.needs("valkey")
 
@@ -80,6 +81,20 @@ def test_show_tells_of_a_job_and_of_a_batch(home: Path, queue: Queue) -> None:
     assert [event["move"] for event in full["events"]] == ["submit", "claim", "finish"]
     assert full["spec"]["prompt"] == "Do\nthis"
     assert job.id in tatin(home, "show", job.batch).text
+
+
+def test_show_says_which_attempt_decided(home: Path, queue: Queue) -> None:
+    """F01: a host whose worker died has a result that nobody accepted, and may not have learned so."""
+    queue.submit(make_job("one"))
+    old = queue.claim()
+    folder = queue.home.attempt(old.job.id, 1)
+    folder.mkdir(parents=True)
+    write_result(folder, make_result(old.job, 1))
+    queue.store.reap(old.job.id, queue.store.beats()[old.job.id], 5)
+    queue.finish(queue.claim())
+    first, second = tatin(home, "show", old.job.id).text.split("attempt 2", 1)
+    assert "succeeded (did not decide the job)" in first
+    assert "did not decide" not in second
 
 
 def test_an_id_may_be_shortened_but_not_guessed(home: Path, queue: Queue) -> None:
