@@ -58,6 +58,7 @@ async def test_a_plain_request_is_passed_on_as_it_was_meant() -> None:
     assert f"host: {there.where}\r\n".encode() in sent
     assert b"accept: x\r\n" in sent
     assert b"proxy-connection" not in sent
+    assert b"connection: close\r\n" in sent
     seen = here.gateway.evidence.destinations[there.where]
     assert (seen.connections, seen.sent_bytes, seen.received_bytes) == (1, 0, 5)
 

@@ -23,7 +23,6 @@ from worker.gateway import rules
 from worker.gateway.answers import Answers, GuestGone, own_answer
 from worker.gateway.limits import DEFAULT_LIMITS, GatewayLimits
 from worker.gateway.prices import Price
-from worker.gateway.refuse import Refuse
 from worker.gateway.upstream import Upstream
 from worker.gateway.usage import CallFailed, RouteUsage
 from worker.redaction import Redactor
@@ -104,7 +103,7 @@ class ModelGateway:
     def protocol(self) -> asyncio.BaseProtocol:
         """A protocol for one new connection of the guest."""
         if self._server is None or len(self._server.connections) >= self._limits.connections:
-            return Refuse()
+            return _Refuse()
         return self._server()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -180,6 +179,13 @@ class ModelGateway:
             raise
         finally:
             self.usage.ended()
+
+
+class _Refuse(asyncio.Protocol):
+    """Closes a connection as soon as it is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _silent_logger() -> logging.Logger:

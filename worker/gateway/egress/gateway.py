@@ -15,7 +15,6 @@ from worker.gateway.egress.denial import Denial
 from worker.gateway.egress.evidence import Evidence
 from worker.gateway.egress.limits import DEFAULT_LIMITS, EgressLimits
 from worker.gateway.egress.policy import NOTHING, Policy
-from worker.gateway.refuse import Refuse
 
 READ_LIMIT = 64 * 2**10
 
@@ -70,8 +69,6 @@ class EgressGateway:
 
     def protocol(self) -> asyncio.BaseProtocol:
         """A protocol for one new connection of the guest."""
-        if not self._open or len(self._connections) >= self.limits.connections:
-            return Refuse()
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(READ_LIMIT), self._begin)
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
