@@ -178,7 +178,7 @@ print(json.dumps(found))
     assert found["first_fds"] is None, "its socket to the worker would be there"
 
 
-async def test_the_guest_writes_nowhere_but_in_its_own_folders(guest: Sandbox) -> None:
+async def test_a52_a61_the_guest_writes_nowhere_but_in_its_own_folders(guest: Sandbox) -> None:
     script = """
 import json, sys
 written = []
@@ -255,7 +255,7 @@ async def test_a63_daemons_are_gone_with_the_guest(provider: BwrapProvider) -> N
     assert not _processes(mark)
 
 
-async def test_a_worker_that_dies_takes_its_guests_along(tmp_path: Path) -> None:
+async def test_a63_a_worker_that_dies_takes_its_guests_along(tmp_path: Path) -> None:
     """F01: bwrap dies with its worker, and its guest with it; nothing of ours cleans up."""
     mark = f"tatin-orphan-{os.getpid()}"
     script = f"""

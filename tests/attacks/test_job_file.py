@@ -77,7 +77,7 @@ def test_a31_an_older_yaml_is_not_asked_for(jobs: JobFolder) -> None:
 @pytest.mark.parametrize(
     "data", [b"\xff\xfe", b"repo: \0", b"\x80abc", b"{", b"", b"\n# nothing\n", b"- a\n- b\n", b"text"]
 )
-def test_what_is_no_job_file_is_one_complaint(jobs: JobFolder, data: bytes) -> None:
+def test_a30_a31_what_is_no_job_file_is_one_complaint(jobs: JobFolder, data: bytes) -> None:
     assert len(_refused(jobs, data).complaints) == 1
 
 

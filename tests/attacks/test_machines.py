@@ -1,0 +1,28 @@
+"""A53, A68: what the command lines of virtual machines leave open, read from where they are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from worker.sandboxes.qemu.machine import Shape, arguments
+from worker.sandboxes.tart.machine import RUN_FLAGS
+
+
+def _qemu() -> list[str]:
+    image: Any = SimpleNamespace(kernel=Path("/k"), initrd=Path("/i"))
+    return arguments(Shape("amd64", "tcg", "7.2", "0" * 64, 1, 1024), image, "x", frozen=None)
+
+
+def test_a53_no_window_sound_clipboard_or_folder_is_shared() -> None:
+    """A53: the flags of `tart run`; what they do on a Mac was not tried."""
+    assert {"--no-graphics", "--no-audio", "--no-clipboard"} <= set(RUN_FLAGS)
+    assert not {"--dir", "--rosetta", "--nested", "--vnc", "--vnc-experimental"} & set(RUN_FLAGS)
+    assert not [part for part in _qemu() if part.startswith(("-virtfs", "-fsdev", "-vnc", "-spice", "-audio"))]
+
+
+def test_a68_a_guest_that_runs_a_job_has_no_console_to_flood() -> None:
+    """A68."""
+    assert "null,id=console" in _qemu()
+    assert not [part for part in _qemu() if "console.log" in part]
