@@ -3,6 +3,7 @@
     <home>/id            eight hex digits drawn once: this home's part of every sandbox name
     <home>/tatin.toml    the worker's settings
     <home>/worker.lock   held by the one worker of this home
+    <home>/claim         the nonces of its newest claims
     <home>/store/        the embedded Valkey: its lock, append-only file and log
     <home>/jobs/<id>/attempt-<n>/   results
     <home>/blobs/<sha256>           prompts over 64 KiB, inputs, packed local repositories
@@ -42,6 +43,10 @@ class Home:
     @property
     def worker_lock(self) -> Path:
         return self.root / "worker.lock"
+
+    @property
+    def claim_note(self) -> Path:
+        return self.root / "claim"
 
     @property
     def store(self) -> Path:

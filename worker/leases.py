@@ -12,6 +12,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease, Need, Offer
@@ -31,6 +33,8 @@ class Claimer:
     """Gives Huey's threads their jobs. One claim is under way at a time; the others wait on one condition, and ask
     again only when something has changed, or a second after the last one got nothing.
 
+    ``note``: a file that has the nonces of the newest claim and of the newest that gave a job, for the worker that
+    comes after this one's death.
     ``lingering`` tells what sandboxes take that are not verified gone; ``may_claim`` says whether to claim at all now.
     """
 
@@ -43,6 +47,7 @@ class Claimer:
         may_claim: Callable[[], bool],
         *,
         home_id: str = "",
+        note: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -51,6 +56,8 @@ class Claimer:
         self._lingering = lingering
         self._may_claim = may_claim
         self._home_id = home_id
+        self._note = note
+        self._fruitful = ""
         self._clock = clock
         self._nonce: str | None = None
         self._claiming = threading.Lock()
@@ -131,10 +138,15 @@ class Claimer:
     def _claim(self, willing: bool) -> Lease | None:
         """Ask the store. A nonce is kept until it has answered, so a claim whose reply was lost is asked for again
         (F24), even by a worker that wants nothing new: what it was given counts as its own."""
-        self._nonce = self._nonce or secrets.token_hex(12)
+        if self._nonce is None:
+            self._nonce = secrets.token_hex(12)
+            if self._note is not None:
+                with suppress(OSError):
+                    self._note.write_text(f"{self._nonce}\n{self._fruitful}")
         offer = self._offer if willing else self._offer.model_copy(update={"slots": 0})
         name, lease_seconds = self._settings.worker_name, self._settings.lease_seconds
         lease = self._store.claim(name, offer, self._lingering(), self._nonce, lease_seconds, home_id=self._home_id)
+        self._fruitful = self._nonce if lease else self._fruitful
         self._nonce = None
         return lease
 

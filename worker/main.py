@@ -130,7 +130,15 @@ class Worker:
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
         lingering = self._context.lingering.needs
-        self._claimer = Claimer(store, settings, self._context.offer, lingering, self._may_claim, home_id=home_id)
+        self._claimer = Claimer(
+            store,
+            settings,
+            self._context.offer,
+            lingering,
+            self._may_claim,
+            home_id=home_id,
+            note=home.claim_note,
+        )
         self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.token))
         self._beats = Beats(
             store,

@@ -19,6 +19,7 @@ from worker.adoption import Adopted, adopt_living
 from worker.context import Context
 from worker.journal import Entry
 from worker.offers import offer_attempt
+from worker.sandboxes.names import sandbox_name
 from worker.sweep import sweep
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
     Raises:
         StoreUnavailable: the store cannot say whether attempts that could go on are still this worker's.
     """
-    unsettled = [entry for entry in context.journal.entries() if not await asyncio.to_thread(_offered, context, entry)]
+    entries = context.journal.entries()
+    entries += await asyncio.to_thread(_claimed_last, context, {entry.token for entry in entries})
+    unsettled = [entry for entry in entries if not await asyncio.to_thread(_offered, context, entry)]
     adopted = await adopt_living(context, unsettled, keep, drop)
     for one in adopted:
         booked = Booked.of(one.entry.need, one.entry.job, one.entry.token)
@@ -49,6 +52,28 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
     gone = [entry for entry in unsettled if entry.sandbox not in still_there]
     await asyncio.to_thread(take_back, context.store, gone, context.settings.max_deaths)
     return Recovered(problem, adopted)
+
+
+def _claimed_last(context: Context, journaled: set[str]) -> list[Entry]:
+    """What the last worker had claimed and did not live to write into its journal: asked for again by the nonce of that
+    claim, which gives nothing when the attempt is over."""
+    try:
+        nonces = context.home.claim_note.read_text().split()
+        leases = [_claimed_under(context, nonce) for nonce in nonces]
+    except (OSError, TatinError):
+        return []  # the first worker here; or left to the reaper
+    lease = next((lease for lease in leases if lease is not None), None)
+    if lease is None or lease.token in journaled:
+        return []
+    name = sandbox_name(context.home_id, lease.job.id, lease.attempt)
+    entry = Entry(sandbox=name, job=lease.job.id, attempt=lease.attempt, token=lease.token, need=lease.job.need)
+    return [entry]
+
+
+def _claimed_under(context: Context, nonce: str) -> Lease | None:
+    """Asks for no new job: there is no slot for one."""
+    name, nothing = context.settings.worker_name, context.offer.model_copy(update={"slots": 0})
+    return context.store.claim(name, nothing, [], nonce, context.settings.lease_seconds, home_id=context.home_id)
 
 
 def _offered(context: Context, entry: Entry) -> bool:

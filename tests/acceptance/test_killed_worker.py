@@ -31,7 +31,6 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 def _worker(made: Bench, job: Job, point: str, **environment: str) -> int:
     command = [sys.executable, "-m", "tests.support.dying_worker", job.batch, point]
-    # Killed before the journal was written (creating), the job comes back with its lease, so that is short.
     short = {"TATIN_REAP_SECONDS": "0.2", "TATIN_LEASE_SECONDS": "2", "TATIN_BEAT_SECONDS": "0.2"}
     own = {"TATIN_HOME": str(made.home.root), **short, **environment}
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **own}
@@ -84,6 +83,17 @@ def test_a_worker_killed_between_or_in_its_two_sandboxes_leaves_neither(made: Be
     job = _submit(made, "fresh")
     assert _worker(made, job, point) == -9
     assert _worker(made, job, "never") == 0
+    ended = made.store.job(job.id)
+    assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 2, 1)
+    _nothing_is_left(made)
+
+
+def test_a_claim_that_no_journal_names_is_taken_back_by_the_next_start(made: Bench) -> None:
+    """F01: killed between the claim and the first line about it; the job does not wait for its lease of ten minutes."""
+    job = _submit(made)
+    assert _worker(made, job, "creating", TATIN_LEASE_SECONDS="600") == -9
+    assert made.context.journal.entries() == []
+    assert _worker(made, job, "never", TATIN_LEASE_SECONDS="600") == 0
     ended = made.store.job(job.id)
     assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 2, 1)
     _nothing_is_left(made)
