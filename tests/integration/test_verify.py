@@ -131,7 +131,7 @@ async def test_a_patch_that_does_not_apply_has_failed_verify_and_says_so(fake: B
 
 
 async def test_work_without_a_patch_cannot_be_verified_afresh(fake: Bench) -> None:
-    script = "head -c 60000000 /dev/urandom > big"
+    script = "head -c 53000000 /dev/zero | tr '\\0' x | fold -w 1000 > big"
     job, result = await fake.run(command=script, verify=fresh("true"))
     assert (job.outcome, job.reason) == (Outcome.FAILED, Reason.VERIFY)
     assert job.message.startswith("There is no patch to verify on a clean clone. The patch has ")
