@@ -73,7 +73,7 @@ class LazyGroup(TyperGroup):
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             module = import_module(f"tatin_jobs.cli.{COMMANDS[cmd_name]}")
             one = typer.Typer(add_completion=False, rich_markup_mode=None)
-            one.command(cmd_name)(module.command)
+            one.command(cmd_name, context_settings=getattr(module, "CONTEXT", None))(module.command)
             self.commands[cmd_name] = typer.main.get_command(one)
         return self.commands.get(cmd_name)
 

@@ -12,6 +12,9 @@ from tatin_jobs.errors import WrongState
 from tatin_jobs.models import Job
 from tatin_jobs.states import JobState
 
+CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows the name is the command's, its options too."""
+
 
 def command(
     job: Annotated[str, typer.Argument(metavar="ID", help="A job, or the beginning of its id.")],

@@ -11,6 +11,9 @@ import typer
 from tatin_jobs.home import Home
 from tatin_jobs.settings import load_settings
 
+CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows the name is the command's, its options too."""
+
 
 def command(
     name: Annotated[str, typer.Argument(help="Which machine.")] = "tatin",

@@ -52,7 +52,7 @@ idle_timeout: 8m
 """
     )
     env = {**os.environ, "TATIN_HOME": str(home.root), "TATIN_SANDBOX": "qemu", "TATIN_DISK_FLOOR": "1000"}
-    argv = [sys.executable, "-m", "tatin_jobs.cli", "run", str(job), "--json"]
+    argv = [sys.executable, "-m", "tatin_jobs.cli", "run", str(job)]
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=850, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (folder,) = home.jobs.glob("*/attempt-1")

@@ -96,8 +96,8 @@ async def test_each_part_answers_in_a_plain_ssh_command(sandbox: Sandbox) -> Non
     """Not through our environment: as ``ssh host tool --version`` does, through sshd and its PAM."""
     assert isinstance(sandbox, QemuSandbox)
     connection = await sandbox.link.connect()
-    for command in ("opencode --version", "python3 --version", "git --version", "jq --version", "tmux -V"):
-        done = await connection.run(command, timeout=120)
+    for command in ("opencode --version", "python3 --version", "jq --version"):
+        done = await connection.run(command, timeout=300)
         assert done.exit_status == 0, (command, done.stderr)
 
 

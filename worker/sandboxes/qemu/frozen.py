@@ -116,7 +116,7 @@ class FrozenStates:
         host = new_key("frozen")
         log.info("action=freeze shape=%s", shape.key)
         try:
-            await asyncio.to_thread(_write_seed, draft / "seed.tar", host, key)
+            await asyncio.to_thread(write_seed, draft / "seed.tar", host, key)
             await new_disk(draft, image.disk)
             await self._boot_and_save(shape, image, key, host, draft)
             (draft / NOTE).write_text(json.dumps({"host_key": host.public}))
@@ -207,7 +207,7 @@ async def _save(machine: process.Machine, state: Path) -> None:
     await machine.wait_end()
 
 
-def _write_seed(path: Path, host: KeyPair, worker: KeyPair) -> None:
+def write_seed(path: Path, host: KeyPair, worker: KeyPair) -> None:
     """The seed disk: a tar that the first boot unpacks at ``/``."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from tatin_jobs.errors import SandboxError
-from worker.sandboxes.host_process import HostProcess
+from worker.sandboxes.host_process import END_SECONDS, HostProcess
 from worker.sandboxes.qemu import qmp
 from worker.sandboxes.qemu.waiting import until
 
@@ -73,6 +73,17 @@ async def start(name: str, folder: Path, argv: Sequence[str], pass_fds: Sequence
         await machine.kill()
         raise
     return machine
+
+
+def end_unnoted(name: str) -> None:
+    """SIGKILL to what ``unnoted`` finds, and wait until it is gone. Raises SandboxError: it is not."""
+    found = unnoted(name)
+    for left in found:
+        with suppress(psutil.Error):
+            left.kill()
+    _, alive = psutil.wait_procs(found, timeout=END_SECONDS)
+    if alive:
+        raise SandboxError(f"QEMU of '{name}' (process {alive[0].pid}) does not die.")
 
 
 def unnoted(name: str) -> list[psutil.Process]:

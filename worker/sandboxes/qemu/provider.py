@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
-
 from tatin_jobs.errors import DiskFull, PartMissing, SandboxError
 from tatin_jobs.home import Home
 from worker.capacity import host_arch
@@ -235,9 +233,7 @@ class QemuProvider(SandboxProvider):
         machine, _ = process.Machine.find(name, folder)
         if machine is not None:
             await machine.kill()
-        for left in await asyncio.to_thread(process.unnoted, name):
-            with suppress(psutil.Error):
-                left.kill()
+        await asyncio.to_thread(process.end_unnoted, name)
         try:
             await asyncio.to_thread(remove_tree, folder)
         except OSError as error:
