@@ -44,7 +44,8 @@ class Price(BaseModel):
 def price_of(settings: Settings, name: str, provider: ModelProvider, model: str) -> Price | None:
     """The price of ``model`` at provider ``name``; None: unknown.
 
-    The shipped list counts only for a provider at its usual address: another server under that name is not it.
+    The shipped list counts only for a provider at its usual address (another server under that name is not it) and for
+    keys: a subscription is not paid by the token.
 
     Raises:
         AttemptError: reason worker; the user's file cannot be used.
@@ -52,7 +53,7 @@ def price_of(settings: Settings, name: str, provider: ModelProvider, model: str)
     own = Home(settings.home).root / "prices.toml"
     found = _look_up(own, name, model) if own.exists() else None
     preset = PRESETS.get(name)
-    if found is None and preset and same_server(preset.base_url, provider.base_url):
+    if found is None and preset and not provider.subscription and same_server(preset.base_url, provider.base_url):
         found = _look_up(SHIPPED, name, model)
     return found
 

@@ -105,7 +105,7 @@ def request_headers(
     """What the provider gets: the few headers that its API knows, with its own key in place of the token.
 
     Everything else stays behind: cookies, forwarding and hop-by-hop headers, and those that choose who pays.
-    ``subscription``: the key is the token of one, which goes where Claude Code puts it.
+    ``subscription``: the key is the token of one, which goes where Claude Code puts it (seen with 2.1.332).
     """
     kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() in _REQUEST_HEADERS)
     kept["Accept-Encoding"] = "identity"  # a compressed stream would come in lumps, and its usage unread
