@@ -15,7 +15,7 @@ from tatin_jobs.settings import load_settings
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="Which machine.")] = "tatin",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which machine.")] = "tatin",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a machine of `tatin up`, with all that is in it."""

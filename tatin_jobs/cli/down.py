@@ -13,7 +13,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.settings import load_settings
 
 
-def command(name: Annotated[str, typer.Argument(help="Which machine.")] = "tatin") -> None:
+def command(name: Annotated[str, typer.Argument(metavar="NAME", help="Which machine.")] = "tatin") -> None:
     """Stop a machine of `tatin up`.
 
     What is on its disk is there again at the next `tatin up`.

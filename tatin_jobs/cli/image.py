@@ -27,7 +27,7 @@ class Action(StrEnum):
 
 
 def command(
-    action: Annotated[Action, typer.Argument(help="build: make one; list: show those of this home.")],
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="build: make one; list: show those of this home.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What jobs call it.")] = "tatin",
     sandbox: Annotated[str, typer.Option("--sandbox", metavar="KIND", help="The kind of sandbox it is for.")] = "qemu",
     profile: Annotated[

@@ -16,7 +16,7 @@ CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="Which machine.")] = "tatin",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which machine.")] = "tatin",
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[COMMAND]...", help="What to run there; a shell without it.")
     ] = None,

@@ -21,7 +21,8 @@ GLYPHS = {"running": "●", "stopped": "○", "gone": "✗"}
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="Which machine; all without it.")] = None, as_json: AsJson = False
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which machine; all without it.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the machines of `tatin up`, and those that jobs have kept."""
     from worker.interactive import find_machine, machines

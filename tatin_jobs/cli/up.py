@@ -16,7 +16,7 @@ from tatin_jobs.settings import load_settings
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="Which machine; there may be several.")] = "tatin",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which machine; there may be several.")] = "tatin",
     image: Annotated[str, typer.Option("--image", metavar="NAME", help="What to make it from.")] = DEFAULT_IMAGE,
     work: Annotated[
         Path, typer.Option("--work", metavar="DIR", help="What is copied into its work/ when it is made.")
