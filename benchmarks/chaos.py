@@ -313,20 +313,26 @@ class Chaos:
             "attempts": sum(job.attempt for job in records),
             "deaths": sum(job.deaths for job in records),
             "ends": dict(Counter(f"{job.outcome}" for job in records)),
-            "longest_from_death_to_queued_again_s": self._longest(store, ids, ("reap", "claim", "finish")),
-            "longest_from_death_to_running_again_s": self._longest(store, ids, ("claim", "finish")),
+            "longest_from_death_to_queued_again": self._longest(store, records, ("reap", "claim", "finish")),
+            "longest_from_death_to_running_again": self._longest(store, records, ("claim", "finish")),
             "problems": [*found, *wrong, *orphans, *watch.over][:50],
         }
 
-    def _longest(self, store: Store, ids: list[str], moves: Sequence[str]) -> float:
-        """From a worker's death to the next such move of a job that it ran; ``finish``: its result lay ready."""
-        longest = 0.0
-        for job_id in ids:
-            events = store.events(job_id)
-            for kill in self._kills:
-                if (again := _again_after(events, kill, moves)) is not None:
-                    longest = max(longest, again - kill.at)
-        return round(longest, 1)
+    def _longest(self, store: Store, jobs: list[Job], moves: Sequence[str]) -> dict[str, float]:
+        """From a worker's death to the next such move of a job that it ran (``finish``: its result lay ready): the
+        longest, the CPUs of that job, and the longest of a job of one CPU."""
+        found = [(0.0, 0)]
+        for job in jobs:
+            events = store.events(job.id)
+            times = [_again_after(events, kill, moves) for kill in self._kills]
+            found += [
+                (again - kill.at, job.need.cpus)
+                for again, kill in zip(times, self._kills, strict=True)
+                if again is not None
+            ]
+        seconds, cpus = max(found)
+        small = max(waited for waited, wanted in found if wanted < 2)
+        return {"seconds": round(seconds, 1), "cpus": cpus, "seconds_of_one_cpu": round(small, 1)}
 
 
 _SETTINGS: dict[str, Any] = {
