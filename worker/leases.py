@@ -17,8 +17,9 @@ from pathlib import Path
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease, Need, Offer
+from tatin_jobs.needs import granted
 from tatin_jobs.settings import Settings
-from tatin_jobs.store import BeatAnswer, Store
+from tatin_jobs.store import BeatAnswer, Booked, Store
 
 POLL_SECONDS = 1.0
 """How long a dequeue waits at most; Huey asks again at once."""
@@ -145,10 +146,19 @@ class Claimer:
                     self._note.write_text(f"{self._nonce}\n{self._fruitful}")
         offer = self._offer if willing else self._offer.model_copy(update={"slots": 0})
         name, lease_seconds = self._settings.worker_name, self._settings.lease_seconds
-        lease = self._store.claim(name, offer, self._lingering(), self._nonce, lease_seconds, home_id=self._home_id)
+        lease = self._store.claim(name, offer, self._in_use(), self._nonce, lease_seconds, home_id=self._home_id)
         self._fruitful = self._nonce if lease else self._fruitful
         self._nonce = None
         return lease
+
+    def _in_use(self) -> list[Need]:
+        """What sandboxes take, and what is held here and has none yet: a store that came back older, or empty, does not
+        know of those leases (F26)."""
+        sandboxes = list(self._lingering())
+        booked = {need.token for need in sandboxes if isinstance(need, Booked)}
+        held = [lease for token, lease in list(self._leases.items()) if token not in booked]
+        here = [Booked.of(granted(lease.job.need, self._offer), lease.job.id, lease.token) for lease in held]
+        return [*sandboxes, *here]
 
     def _known_empty(self, epoch: int) -> bool:
         """Whether another slot has just got nothing, and nothing has changed since."""

@@ -11,6 +11,9 @@ from tests.simulation.checks import Violated
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.world import run_seed
 
+MANY_SEEDS = 1000
+"""For a planted bug."""
+
 
 def main() -> int:
     """Run what was asked for; 1 when an invariant was violated, or a planted bug was not found."""
@@ -23,10 +26,12 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if options.mutants:
-        found = {name: hunt(name, options.steps, options.seconds) for name in MUTANTS}
-        for name, hit in found.items():
-            print(f"{name:<28} {hit or 'NOT FOUND'}")
-        return 0 if all(found.values()) else 1
+        missed = 0
+        for name in MUTANTS:
+            hit = hunt(name, options.steps, MANY_SEEDS)
+            missed += not hit
+            print(f"{name:<28} {hit or 'NOT FOUND'}", flush=True)
+        return 1 if missed else 0
     if options.seed is not None:
         print(f"{run_seed(options.seed, options.steps, print)} steps")
         return 0

@@ -42,6 +42,7 @@ ENDINGS = [
     Ending(Outcome.FAILED, Reason.SANDBOX, "no"),
     Ending(Outcome.FAILED, Reason.WORKER, "back", hand_back=True),
     Ending(Outcome.FAILED, Reason.QUOTA, "limit"),
+    Ending(Outcome.FAILED, Reason.QUOTA, "limit"),
     Ending(Outcome.FAILED, Reason.PROVIDER, "502"),
 ]
 
@@ -172,7 +173,8 @@ class SimWorker:
                 self.beats.tick(self.clock.now)
             if self.clock.now >= self.next_reap:
                 self.next_reap = self.clock.now + REAP_SECONDS
-                self.reaper.keep_moving()
+                if self.rng.random() < 0.4:  # any worker does it for all
+                    self.reaper.keep_moving()
                 self.reaper.tick(self.clock.now)
                 self.sweep()
         except TatinError:

@@ -10,6 +10,7 @@ import redis
 
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
+from tatin_jobs.store.scripts import store_errors
 
 
 class Link:
@@ -55,7 +56,8 @@ class SimStore(Store):
 
     def run_id(self) -> str:
         client: Any = self._client
-        return str(client.link.carry(self.run_of, script=False))
+        with store_errors():
+            return str(client.link.carry(self.run_of, script=False))
 
     def sibling(self, timeout_seconds: float | None = None) -> SimStore:
         return self

@@ -22,7 +22,7 @@ from tatin_jobs.models import Batch, Job, JobSpec, Model, Need, Offer, Repo, Ret
 from tatin_jobs.states import JobState
 from tests.simulation.checks import History, View, Violated, check_claim, check_end, look, look_at_beats
 from tests.simulation.clock import Clock
-from tests.simulation.hosts import Host, SimAttempt, SimWorker, own_loop
+from tests.simulation.hosts import LEASE_SECONDS, Host, SimAttempt, SimWorker, own_loop
 from tests.simulation.link import Link, connect
 from worker import leases, sweep
 
@@ -34,8 +34,8 @@ OFFERS = [
 QUANTUM_SECONDS = 5.0
 MAX_WAITING = 14
 MAX_JOBS = 40
-END_ROUNDS = 600
-"""Half-minutes in which everything must come to its end once all is well."""
+END_ROUNDS = 400
+"""Rounds in which everything must come to its end once all is well; each goes on to what happens next."""
 
 
 class World:
@@ -94,9 +94,9 @@ class World:
         """With everything well, each job ends, and nothing is left over."""
         for _ in range(END_ROUNDS):
             self.steps += 1
-            self.advance(30)
-            for host in self.hosts:
-                self._work(host)
+            self.advance(QUANTUM_SECONDS)
+            if not any([self._work(host) for host in self.hosts]):
+                self._go_on()
             if self._idle():
                 break
         view = self.view()
@@ -114,15 +114,29 @@ class World:
         busy = any(host.provider.sandboxes or (host.worker and host.worker.attempts) for host in self.hosts)
         return states <= {"finished"} and not busy
 
-    def _work(self, host: Host) -> None:
+    def _go_on(self) -> None:
+        """To what happens next by itself: a lease is over, or a time comes. Leases are not skipped: a reaper that
+        was not looking begins anew."""
+        view, wall = self.view(), self.clock.wall_ms()
+        if any(row["state"] == "running" for row in view.jobs.values()):
+            self.advance(LEASE_SECONDS + 2 * QUANTUM_SECONDS)
+            return
+        times = [*view.gates.values(), *(row.get("held_until", "") for row in view.jobs.values())]
+        waits = [int(time) / 1000 - wall / 1000 for time in times if time.isdigit() and int(time) > wall]
+        self.clock.now += min(waits, default=LEASE_SECONDS)
+
+    def _work(self, host: Host) -> bool:
+        """Claim all that fits and take it to its end; whether there was anything."""
         worker = host.worker
         assert worker is not None  # all were started
         while self.poll(host):
             pass
-        for attempt in list(worker.attempts.values()):
+        busy = list(worker.attempts.values())
+        for attempt in busy:
             while attempt.lease.token in worker.attempts:
                 self.step(worker, attempt, good=attempt.stop is None)
         self._check()
+        return bool(busy)
 
     def step(self, worker: SimWorker, attempt: SimAttempt, *, good: bool = False) -> None:
         """One step of one attempt."""
@@ -279,14 +293,16 @@ def person(world: World) -> None:
 
 
 def whole_queue(world: World) -> None:
-    if world.rng.random() < 0.3:
+    if world.rng.random() < 0.4:
         world.people.hold_queue()
     else:
         world.people.release_queue()
 
 
 def claim(world: World) -> None:
-    world.poll(world.any_host())
+    host = world.any_host()
+    for _ in range(world.rng.randint(1, 3)):
+        world.poll(host)
 
 
 def work(world: World) -> None:
@@ -306,22 +322,51 @@ def kill(world: World) -> None:
     world.kill(world.any_host())
 
 
-def start(world: World) -> None:
+def mend(world: World) -> None:
+    """One host is well again."""
     host = world.any_host()
+    world.trace(f"mend {host.name}")
+    host.link.cut, host.link.lost, host.provider.stuck = False, [], False
+    world.people.drain(host.name, False)
+    if world.rng.random() < 0.3:
+        world.people.release_queue()
+    if host.worker and host.worker.closing:
+        world.kill(host)
     if host.worker is None:
-        world.trace(f"start {host.name}")
         world._start(host)
+    else:
+        host.worker.frozen = False
 
 
 def freeze(world: World) -> None:
     if worker := world.any_host().worker:
-        worker.frozen = not worker.frozen
-        world.trace(f"{worker.host.name} frozen={worker.frozen}")
+        worker.frozen = True
+        world.trace(f"freeze {worker.host.name}")
 
 
 def cut(world: World) -> None:
-    link = world.any_host().link
-    link.cut = not link.cut
+    host = world.any_host()
+    host.link.cut = True
+    world.trace(f"cut {host.name}")
+
+
+def away_and_back(world: World) -> None:
+    """F05, F34: a host is away for longer than a lease, others take its jobs, and it goes on where it stood."""
+    host = world.any_host()
+    worker = host.worker
+    if worker is None:
+        return
+    world.trace(f"{host.name} is away")
+    worker.frozen = host.link.cut = True
+    world.advance(world.rng.choice([30, 90, 150]))
+    for other in world.hosts:
+        world.poll(other)
+    worker.frozen = host.link.cut = False
+    world.trace(f"{host.name} is back")
+    for attempt in list(worker.attempts.values()):
+        for _ in range(world.rng.randint(0, 5)):
+            if attempt.lease.token in worker.attempts:
+                world.step(worker, attempt)
 
 
 def lose(world: World) -> None:
@@ -374,27 +419,28 @@ def drain(world: World) -> None:
 
 def stick(world: World) -> None:
     provider = world.any_host().provider
-    provider.stuck = not provider.stuck
+    provider.stuck = True
 
 
 MOVES: dict[Callable[[World], None], float] = {
     submit: 10,
-    person: 5,
-    whole_queue: 1,
-    claim: 20,
+    person: 4,
+    whole_queue: 0.7,
+    claim: 22,
     work: 40,
-    wait: 14,
-    kill: 3,
-    start: 6,
-    freeze: 3,
-    cut: 3,
-    lose: 8,
-    jump: 2,
+    wait: 8,
+    away_and_back: 3,
+    kill: 2,
+    freeze: 1,
+    cut: 1.5,
+    mend: 9,
+    lose: 6,
+    jump: 1.5,
     forget_scripts: 0.5,
     restart_store: 1,
     save: 0.5,
     restore: 0.5,
-    drain: 1.5,
+    drain: 1,
     stick: 2,
 }
 

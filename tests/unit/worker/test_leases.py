@@ -99,6 +99,18 @@ def test_a_worker_that_wants_nothing_new_still_learns_of_a_claim_whose_reply_was
     assert store.job("job-2").attempt == 0
 
 
+def test_what_is_held_counts_also_when_the_store_has_forgotten_it(store: FakeStore) -> None:
+    """F26, I4: a store from an old copy does not know the lease, and its sandbox is not made yet."""
+    need = Need(cpus=OFFER.cpus, memory_mib=1, disk_mib=1)
+    submit(store, make_job("job-1", need=need))
+    with claimer(store) as one:
+        assert one.next() is not None
+        client_of(store).flushall()
+        submit(store, make_job("job-2", need=need))
+        assert one.poll() is None
+    assert store.job("job-2").state is JobState.QUEUED
+
+
 def test_a_closed_claimer_claims_nothing(store: FakeStore) -> None:
     submit(store, make_job("job-1"))
     with claimer(store) as one:
