@@ -43,10 +43,13 @@ async def test_demo_writes_its_tour_and_leaves_a_transcript(bench: AgentBench) -
     assert await bench.shell(f"grep -rl {KEY} /home/agent /run/tatin /tmp || true") == "", "the key is in the guest"
 
 
-async def test_failure_of_the_model_is_told_at_once(bench: AgentBench) -> None:
-    ran = await bench.run("fail-404")
+@pytest.mark.parametrize(("model", "reason"), [("fail-401", Reason.AUTH), ("fail-404", Reason.PROVIDER)])
+async def test_failure_of_the_model_is_told_at_once(bench: AgentBench, model: str, reason: Reason) -> None:
+    """Also a wrong key, which Claude itself would try for three minutes: the route tells it not to."""
+    ran = await bench.run(model)
     assert ran.verdict is not None
-    assert (ran.verdict.outcome, ran.verdict.reason) == (Outcome.FAILED, Reason.PROVIDER)
+    assert (ran.verdict.outcome, ran.verdict.reason) == (Outcome.FAILED, reason)
+    assert ran.usage.calls <= 2
 
 
 async def test_agent_that_waits_for_its_model_is_stopped_and_the_model_blamed(bench: AgentBench) -> None:

@@ -55,9 +55,6 @@ async def test_demo_writes_its_tour_and_leaves_a_transcript(bench: AgentBench) -
     [
         ("fail-401", Reason.AUTH, "401"),
         ("fail-length", Reason.AGENT, "output limit"),
-        ("fail-no-text", Reason.AGENT, "no final answer"),
-        ("fail-bad-json", Reason.PROVIDER, "JSON"),
-        ("fail-context", Reason.AGENT, "ContextOverflowError"),
     ],
 )
 async def test_failure_of_the_model_is_told(bench: AgentBench, model: str, reason: Reason, said: str) -> None:

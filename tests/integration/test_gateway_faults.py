@@ -164,3 +164,15 @@ async def test_success_clears_the_blame_of_an_earlier_failure() -> None:
                 await got.read()
         assert here.gateway.usage.blame() is None
         assert here.gateway.usage.errors == {"500": 1}
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "false"), (403, "false"), (429, None), (500, None)])
+async def test_a_wrong_key_is_not_tried_again(status: int, told: str | None) -> None:
+    """Claude Code would ask ten times, three minutes long (seen with 2.1.332)."""
+
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=status)
+
+    async with provider(refuse) as there, route(there.base_url) as here, here.post() as got:
+        assert got.status == status
+        assert got.headers.get("X-Should-Retry") == told

@@ -150,7 +150,13 @@ class Answers:
         self._usage.failed(str(answer.status), f"{self._who} answered {answer.status}.")
         text = self._upstream.clean(body.decode("utf-8", "replace"))
         self._saw_quota(quota_in_answer(answer.status, answer.headers, text, datetime.now(UTC)))
-        return web.Response(status=answer.status, body=text.encode(), headers=rules.response_headers(answer.headers))
+        headers = rules.response_headers(answer.headers)
+        if answer.status in (
+            401,
+            403,
+        ):  # Claude Code asks ten times with a wrong key, three minutes long, unless told so
+            headers["X-Should-Retry"] = "false"
+        return web.Response(status=answer.status, body=text.encode(), headers=headers)
 
     def _redirect(self, answer: aiohttp.ClientResponse) -> CallFailed:
         """Redirects are not followed: the key would go to whoever is named there."""
