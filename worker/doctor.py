@@ -18,6 +18,7 @@ from tatin_jobs.tools import TOOLS, find_tool, install_command
 from worker import awake
 from worker.agents import ADAPTERS, adapter
 from worker.capacity import free_disk_mib
+from worker.gateway.prices import check_prices
 from worker.gateway.providers import api_root
 from worker.guest_trust import certificates_in
 from worker.sandboxes import KINDS
@@ -48,6 +49,8 @@ def checks(settings: Settings) -> list[Finding]:
         _sleep(awake.command()),
         _lease(settings),
         *_models(settings),
+        *_secrets(settings),
+        *_prices(settings),
         *_notify(settings),
     ]
 
@@ -195,6 +198,28 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"model server {name}", False, seen, error.try_ or f"mend [models.{name}] in tatin.toml")
         else:
             yield Finding(f"model server {name}", True, f"{address}, {key}")
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    for name, setting in sorted(settings.secrets.items()):
+        try:
+            setting.source.read(f"The secret '{name}'")
+        except TatinError as error:
+            seen = f"{error.what} {error.seen or ''}".strip()
+            yield Finding(f"secret {name}", False, seen, error.try_ or f"mend [secrets.{name}] in tatin.toml")
+        else:
+            yield Finding(f"secret {name}", True, f"found ({setting.source})")
+
+
+def _prices(settings: Settings) -> Iterator[Finding]:
+    """Of the user's own file, when there is one."""
+    try:
+        count = check_prices(settings)
+    except TatinError as error:
+        yield Finding("prices", False, f"{error.what} {error.seen or ''}".strip(), error.try_ or "mend it")
+    else:
+        if count is not None:
+            yield Finding("prices", True, f"{count} of your own")
 
 
 def _notify(settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ A model that stands in neither has no known cost, which is not 0. Only a file sa
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -58,20 +59,39 @@ def price_of(settings: Settings, name: str, provider: ModelProvider, model: str)
     return found
 
 
-def _look_up(path: Path, name: str, model: str) -> Price | None:
-    listed: Any = _read(path).get(name, {})
-    if not isinstance(listed, dict):
-        raise _wrong(path, f"'{name}' is not a table of models.")
-    fitting = [pattern for pattern in listed if fnmatchcase(model, pattern)]
-    if not fitting:
+def check_prices(settings: Settings) -> int | None:
+    """How many prices the user's own file has; None when there is none. Raises AttemptError, as ``price_of``."""
+    path = Home(settings.home).root / "prices.toml"
+    if not path.exists():
         return None
-    pattern = model if model in listed else max(fitting, key=len)
+    listed = _read(path)
+    return sum(
+        _price(path, name, listed, pattern) is not None for name in listed for pattern in _models(path, name, listed)
+    )
+
+
+def _models(path: Path, name: str, listed: Mapping[str, Any]) -> Mapping[str, Any]:
+    models = listed.get(name, {})
+    if not isinstance(models, dict):
+        raise _wrong(path, f"'{name}' is not a table of models.")
+    return models
+
+
+def _price(path: Path, name: str, listed: Mapping[str, Any], pattern: str) -> Price:
     try:
-        return Price.model_validate(listed[pattern])
+        return Price.model_validate(listed[name][pattern])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([name, pattern, *(str(part) for part in first["loc"])])
         raise _wrong(path, f"'{where}': {first['msg']}.") from error
+
+
+def _look_up(path: Path, name: str, model: str) -> Price | None:
+    listed = _read(path)
+    fitting = [pattern for pattern in _models(path, name, listed) if fnmatchcase(model, pattern)]
+    if not fitting:
+        return None
+    return _price(path, name, listed, model if model in fitting else max(fitting, key=len))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tatin_jobs.home import Home
-from tatin_jobs.settings import ModelProvider, Settings
+from tatin_jobs.settings import ModelProvider, SecretSetting, Settings
 from tatin_jobs.tools import TOOLS
 from worker import doctor
 from worker.agents import ADAPTERS
@@ -110,6 +110,26 @@ def test_an_unknown_kind_is_told(tmp_path: Path) -> None:
 
 def test_a_missing_agent_tool_comes_with_the_command_that_installs_it(tmp_path: Path) -> None:
     assert found(tmp_path, "agent tool opencode").fix.endswith("-m tatin_jobs.tools install opencode")
+
+
+def test_secrets_and_prices_are_looked_at_without_showing_them(tmp_path: Path) -> None:
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("hunter2hunter2")
+    given = {
+        "GOOD": SecretSetting(file=tmp_path / "token"),
+        "GONE": SecretSetting(env="TATIN_TEST_NOT_SET"),
+    }
+    assert found(tmp_path, "secret GOOD", secrets=given).ok
+    gone = found(tmp_path, "secret GONE", secrets=given)
+    assert not gone.ok
+    assert "TATIN_TEST_NOT_SET" in gone.seen
+    home = settings(tmp_path).home
+    home.mkdir(exist_ok=True)
+    (home / "prices.toml").write_text('[ollama]\n"*" = {input = 0, output = 0}\n')
+    assert found(tmp_path, "prices").seen == "1 of your own"
+    (home / "prices.toml").write_text("ollama = 1\n")
+    assert not found(tmp_path, "prices").ok
+    assert "hunter2" not in str(doctor.checks(settings(tmp_path, secrets=given)))
 
 
 @pytest.mark.parametrize(("mode", "ok"), [(0o700, True), (0o750, False), (0o701, False)])
