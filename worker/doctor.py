@@ -100,6 +100,9 @@ def _trust(settings: Settings) -> Iterator[Finding]:
 
 
 def _agent_tools(settings: Settings, home: Home) -> Iterator[Finding]:
+    """Not where only virtual machines are wanted: their image has the tools."""
+    if getattr(KINDS.get(settings.sandbox), "own_image", False):
+        return
     for name in sorted({package for made in ADAPTERS.values() for package in made.tool_packages}):
         try:
             tool = find_tool(home, name, settings.agent(name).version)
