@@ -44,6 +44,9 @@ async def test_job_brings_back_what_the_agent_did_said_and_used(tmp_path: Path, 
             assert (result.agent.final_text or "").startswith("I wrote TOUR.md")
             assert (result.usage.turns, result.usage.tool_calls) == (5, 4)
             assert (result.usage.input_tokens or 0) > 1000
+            assert result.network is not None
+            assert result.network.denied == (), "the tool itself reaches for nothing but its model"
+            assert [item.model for item in result.network.reached] == [True]
             assert "TOUR.md" in (folder / "changes.patch").read_text()
             assert any(path.is_file() for path in (folder / "transcript").rglob("*"))
             events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]

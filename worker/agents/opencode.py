@@ -43,6 +43,12 @@ SWITCHES: Mapping[str, str] = {
     **NO_PROXY,
 }
 """Set unless the job's own ``env`` has the name."""
+NO_INSTALL: Mapping[str, bytes] = {
+    "package-lock.json": b'{"lockfileVersion": 3, "packages": {"": {"dependencies": {"@opencode-ai/plugin": "*"}}}}\n',
+    "node_modules/.keep": b"",
+}
+"""In its configuration folder: OpenCode takes the types that plugins are written with for installed. Otherwise it asks
+a package registry for them at each start, and every job would have a blocked place to tell of (tried with 1.18.33)."""
 
 
 class OpenCodeAdapter(AgentAdapter):
@@ -77,7 +83,10 @@ class OpenCodeAdapter(AgentAdapter):
                 "OPENCODE_CONFIG_CONTENT": config.decode(),
                 TOKEN_VARIABLE: route.token,
             },
-            files={f"{task.home_path}/.config/opencode/opencode.json": as_file(task.config, config)},
+            files={
+                f"{task.home_path}/.config/opencode/opencode.json": as_file(task.config, config),
+                **{f"{task.home_path}/.config/opencode/{name}": data for name, data in NO_INSTALL.items()},
+            },
             stdin_path=task.prompt_path,
             transcript_paths=[f"{task.home_path}/.local/share/opencode/{name}" for name in TRANSCRIPT_FILES],
         )
