@@ -21,7 +21,7 @@ TOOLS = [
     *("bash", "env", "dirname", "id", "sort", "tr", "mktemp", "cat", "cmp", "rm", "mkdir", "chmod", "ln", "ls", "head"),
     *("mkfifo", "sleep", "touch", "true", "find", "git", "bwrap", "shellcheck", "xargs"),
 ]
-TIERS = ["unit", "contract", "integration", "agents", "attacks", "acceptance", "faults", "vms", "project"]
+TIERS = "unit contract integration agents attacks acceptance simulation faults vms project".split()
 
 
 class Copy:
@@ -226,7 +226,6 @@ def test_without_an_argument_every_tier_there_is_runs(copy: Copy) -> None:
     assert last.endswith("pytest " + " ".join(f"tests/{tier}" for tier in TIERS))
     assert {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()} == {
         *TIERS,
-        "simulation",
         "standins",
         "support",
     }
