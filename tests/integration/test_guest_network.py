@@ -12,8 +12,9 @@ import pytest
 from tatin_jobs.models import InputFile, Job, Network, NetworkPolicy, Verify
 from tatin_jobs.results import DeniedFacts
 from tatin_jobs.states import Outcome, Reason
-from tests.support.attempts import Bench, bench
+from tests.support.attempts import Bench, bench, make_repository
 from tests.support.egress import host, http_answer
+from tests.support.git_server import git_server
 from tests.support.registry import registry
 from tests.support.wait import until
 from worker.control import Control, Stop
@@ -151,6 +152,18 @@ async def test_lists_are_asked_of_the_tools_with_what_the_job_sets(bench_: Bench
     told = _told(bench_, job)
     assert "allow go allows nothing: there is no go in the sandbox" in told
     assert "allow git allows nothing: the job's repository has no address" in told
+
+
+async def test_git_clones_through_the_gateway(bench_: Bench, tmp_path: Path) -> None:
+    """From a real git server, which is on loopback: git goes there itself unless it is told not to."""
+    make_repository(tmp_path / "served" / "repo")
+    with git_server(tmp_path / "served") as server:
+        line = f"env -u NO_PROXY -u no_proxy git clone --quiet {server.url()} ../clone && ls ../clone"
+        network = Network(mode="allowlist", allow=(f"127.0.0.1:{server.port}",))
+        job, result = await bench_.run(command=line, network=network)
+    assert "README.md" in (bench_.job_folder(job) / "agent.log").read_text()
+    assert result.network is not None
+    assert result.network.reached[0].received_bytes > 100
 
 
 async def test_a_certificate_of_the_settings_is_in_every_guest(tmp_path: Path) -> None:
