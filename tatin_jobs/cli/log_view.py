@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from tatin_jobs.cli.outage import Outage
 from tatin_jobs.cli.output import write_text
 from tatin_jobs.cli.readable import EventStream, event_lines
 from tatin_jobs.models import LogChunk
@@ -28,10 +29,15 @@ def follow_log(
     While nothing comes, an empty list is given after each ``block_seconds``. Ends early when ``stop`` is set.
     """
     cursor = "0"
-    while not (stop and stop.is_set()):
+    outage = Outage(lambda: not follow or bool(stop and stop.is_set()))
+
+    def look() -> tuple[bool, list[LogChunk]]:
         # Asked before reading: what was written before the end is then read before this ends.
         over = not follow or store.job(job_id).state is JobState.FINISHED
-        chunks = store.read_log(job_id, cursor, 0 if over else block_seconds)
+        return over, store.read_log(job_id, cursor, 0 if over else block_seconds)
+
+    while not (stop and stop.is_set()):
+        over, chunks = outage.ask(look)
         if chunks:
             cursor = chunks[-1].cursor
         elif over:

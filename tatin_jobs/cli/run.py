@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,13 @@ from tatin_jobs.cli.beside import BesideWorker
 from tatin_jobs.cli.ending_view import show_ending
 from tatin_jobs.cli.live_view import LiveView
 from tatin_jobs.cli.options import JobFilesArgument, Overrides
+from tatin_jobs.cli.outage import PAUSE_SECONDS, Outage
 from tatin_jobs.cli.outcomes import all_over, exit_code
 from tatin_jobs.cli.output import console, say, warn
 from tatin_jobs.cli.prerequisites import check_host, check_jobs, worker_runs
 from tatin_jobs.cli.session import Session, now, open_session
 from tatin_jobs.cli.submit import tell_warnings
-from tatin_jobs.errors import EXIT_CANCELLED, EXIT_FAILED, TatinError, WrongState
+from tatin_jobs.errors import EXIT_CANCELLED, EXIT_FAILED, StoreUnavailable, TatinError, WrongState
 from tatin_jobs.models import Job
 from tatin_jobs.states import JobState
 from tatin_jobs.submitting import JobFiles, Submitted, live_workers, submit_files
@@ -95,15 +97,26 @@ class Run:
         cursor, _ = self._store.changes("$", 0)  # before the first look, so that no move falls between
         for job in self._store.jobs(self._ids):
             self._view.update(job)
+        outage = Outage()
         while True:
-            cursor, moved = self._store.changes(cursor, LOOK_SECONDS)
-            for job in self._store.jobs(job_id for job_id in moved if job_id in self._ids):
-                self._view.update(job)
-            if self._heed_interrupts():
-                return None
             # The worker first: if it ended because the batch is over, the jobs below say so.
             status = self._worker.exit_status if self._worker else None
-            jobs = self._store.jobs(self._ids)
+            try:
+                cursor, moved = self._store.changes(cursor, LOOK_SECONDS)
+                for job in self._store.jobs(job_id for job_id in moved if job_id in self._ids):
+                    self._view.update(job)
+                jobs = self._store.jobs(self._ids)
+            except StoreUnavailable as error:
+                if status is not None:
+                    raise
+                outage.began(error)
+                if self._heed_interrupts():
+                    return None
+                time.sleep(PAUSE_SECONDS)
+                continue
+            outage.ended()
+            if self._heed_interrupts():
+                return None
             if all_over(jobs):
                 for job in jobs:
                     self._view.update(job)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from tatin_jobs.cli.jobs_view import job_json, one_line
 from tatin_jobs.cli.options import AsJson, JobsOrBatches
+from tatin_jobs.cli.outage import Outage
 from tatin_jobs.cli.outcomes import all_over, exit_code
 from tatin_jobs.cli.output import print_json, say
 from tatin_jobs.cli.picking import pick
@@ -60,8 +62,9 @@ def wait_for(store: Store, job_ids: list[str], seconds: float | None) -> tuple[l
     deadline = None if seconds is None else time.monotonic() + seconds
     cursor, _ = store.changes("$", 0)  # from before the first look, so that no move falls between
     told: set[str] = set()
+    outage = Outage(lambda: deadline is not None and time.monotonic() > deadline)
     while True:
-        jobs = store.jobs(job_ids)
+        jobs = outage.ask(lambda: store.jobs(job_ids))
         for job in jobs:
             if job.state is JobState.FINISHED and job.id not in told:
                 told.add(job.id)
@@ -71,7 +74,7 @@ def wait_for(store: Store, job_ids: list[str], seconds: float | None) -> tuple[l
         left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
         if left <= 0:
             return jobs, False
-        cursor, _ = store.changes(cursor, max(0.01, min(left, LOOK_SECONDS)))
+        cursor = outage.ask(partial(store.changes, cursor, max(0.01, min(left, LOOK_SECONDS))))[0]
 
 
 def _held_for_good(job: Job) -> bool:

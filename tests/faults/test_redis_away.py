@@ -3,6 +3,7 @@ no healthy attempt is restarted, and work goes on within seconds of its return."
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -94,6 +95,44 @@ def test_a_server_that_hangs_restarts_no_attempt_and_every_command_ends(one: Fle
     _undisturbed(one, job)
 
 
+@pytest.mark.parametrize("command", ["logs", "wait", "run"])
+def test_whoever_follows_says_that_it_waits_and_goes_on(one: Fleet, command: str) -> None:
+    """F22: a cut link does not end `logs -f`, `wait` and `run`, nor the job of the last."""
+    with proxy(one.server.port) as link:
+        host = one.host("h1", url=link.url, start=command != "run")
+        if command == "run":
+            file = one.root / "job.yaml"
+            file.write_text(
+                f"repo: {one.root / 'repo'}\ntool: command\ncommand: {json.dumps(GATE)}\nprompt: do it\n"
+                "resources: {cpus: 1, memory: 256MiB, disk: 100MiB}\n"
+            )
+            arguments = ["run", str(file), "-o", str(one.root / "out")]
+        else:
+            (job,) = one.submit(one.spec(GATE))
+            one.printed(job, b"up")
+            arguments = ["logs", "-f", job.id] if command == "logs" else ["wait", job.id]
+        said = one.root / "said"
+        with said.open("wb") as out:
+            following = subprocess.Popen(argv(*arguments), env=host.environment, stdout=out, stderr=out, cwd=one.root)
+        try:
+            (job,) = until(lambda: one.store.list_jobs(states=[JobState.RUNNING]), 40, "a running job")
+            one.printed(job, b"up")
+            if command == "wait":  # the worker's wait for work, and this one
+                until(lambda: _figure(one, "clients", "blocked_clients") >= 2, 40, "a command that waits")
+            else:
+                until(lambda: b"up" in said.read_bytes(), 40, "the first line")
+            link.refuse(True)
+            until(lambda: b"Waiting for it" in said.read_bytes() or following.poll() is not None, 40, "a word on it")
+            assert following.poll() is None, said.read_text()
+            link.refuse(False)
+            until(lambda: b"is back" in said.read_bytes(), 40, "its return")
+            host.let_agents_end()
+            assert following.wait(60) == 0, said.read_text()
+        finally:
+            following.kill()
+        _undisturbed(one, job)
+
+
 def test_lost_replies_make_no_second_job_and_lose_no_claim(one: Fleet) -> None:
     """F24: one reply in ten is lost with its connection, of submits and of everything that a worker asks."""
     with proxy(one.server.port, seed=1) as lossy:
@@ -125,17 +164,20 @@ def test_a_slow_link_costs_no_lease(one: Fleet) -> None:
         (job,) = one.submit(one.spec(GATE))
         one.printed(job, b"up")
         slow.delay_seconds = 0.1
-        before, began = _commands(one), time.monotonic()
+        before, began = _figure(one, "stats", "total_commands_processed"), time.monotonic()
         time.sleep(3 * LEASE)
-        assert (_commands(one) - before) / (time.monotonic() - began) < 40, "commands a second"
+        assert (_figure(one, "stats", "total_commands_processed") - before) / (time.monotonic() - began) < 40, (
+            "commands a second"
+        )
         for host in one.hosts:
             host.let_agents_end()
         _undisturbed(one, job)
 
 
-def _commands(made: Fleet) -> int:
+def _figure(made: Fleet, section: str, name: str) -> int:
+    """One of the server's own."""
     client = made.server.client()
-    count = int(client.info("stats")["total_commands_processed"])
+    count = int(client.info(section)[name])
     client.close()
     return count
 
