@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from tatin_jobs.errors import SandboxError
 
-BUSY_SHARE = 0.05
-"""Of one CPU, between two looks: what is below is a program that waits, with its timers."""
+BUSY_SHARE = 0.1
+"""Of one CPU, between two looks: what is below is a program that waits, with its timers (1 to 2 %, and several times
+that in a machine that is emulated). A build takes a whole one, or a part of it on a host that is overloaded."""
 LOOKS = 4
 """How often the CPU is looked at within an idle limit."""
 

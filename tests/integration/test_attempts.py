@@ -89,8 +89,8 @@ async def test_each_failure_has_its_outcome_and_reason(
 async def test_an_agent_that_says_nothing_but_computes_is_no_stall(tmp_path: Path) -> None:
     """F55: a build may be quiet for longer than ``idle_timeout``."""
     with bench(tmp_path, lambda home: BwrapProvider(home, home.id())) as made:
-        busy = "timeout 3 sh -c 'while :; do :; done'; echo done > done.txt"
-        job, result = await made.run(command=busy, idle_timeout_seconds=1)
+        busy = "for i in 1 2 3 4; do timeout 5 sh -c 'while :; do :; done' & done; wait; echo done > done.txt"
+        job, result = await made.run(command=busy, idle_timeout_seconds=2)
     assert job.outcome is Outcome.SUCCEEDED, job.message
     assert result.sandbox is not None
     assert result.sandbox.cpu_seconds is not None
