@@ -7,14 +7,16 @@ from worker.agents.base import Verdict
 from worker.gateway import RouteUsage
 
 
-def stopped_by_route(usage: RouteUsage) -> Verdict | None:
-    """None when the route did not ask for it. However the agent ended in between: a call was refused, so what it did
-    after that is not what it would have done."""
-    if not usage.enough.is_set():
-        return None
+def stopped_by_route(usage: RouteUsage, *, stopped: bool) -> Verdict | None:
+    """None when it is not for the route to say. ``stopped``: the agent was, and did not end of itself.
+
+    After a call that was refused for the budget the agent's own ending counts for nothing: it is not what it would have
+    done. After a limit of the provider it does: it may have had its answer already.
+    """
     if usage.over_budget:
         return Verdict(Outcome.FAILED, Reason.BUDGET, f"{usage.over_budget} The agent was stopped.")
-    if usage.quota:
-        text = f"{usage.last_error} The agent was stopped: that is long to wait in a sandbox."
-        return Verdict(Outcome.FAILED, Reason.QUOTA, text, reset_at=usage.quota.reset_at)
-    return None  # a call went well after all
+    if stopped and usage.long_quota:
+        said = f" It says: {usage.long_quota.text}" if usage.long_quota.text else ""
+        text = f"The model provider is at a limit.{said} The agent was stopped: that is long to wait in a sandbox."
+        return Verdict(Outcome.FAILED, Reason.QUOTA, text, reset_at=usage.long_quota.reset_at)
+    return None

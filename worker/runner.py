@@ -393,7 +393,7 @@ class Attempt:
 
     async def _judge(self, sandbox: Sandbox, followed: Followed, reader: AgentReader, stderr_tail: bytes) -> Verdict:
         usage = self._gateway.usage if self._gateway else None
-        if usage and (verdict := stopped_by_route(usage)):
+        if usage and (verdict := stopped_by_route(usage, stopped=followed.stopped)):
             return verdict
         if followed.stalled:
             text = f"The agent was quiet for {self._spec.idle_timeout_seconds} s (idle_timeout) and was stopped."

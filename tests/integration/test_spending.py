@@ -116,4 +116,4 @@ async def test_limit_that_lasts_long_stops_the_agent_and_tells_when_it_ends(tmp_
 
     async with ran(tmp_path, answer) as (_, result, _):
         assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.QUOTA)
-        assert "answered 429. It says: Weekly limit. The agent was stopped" in result.message
+        assert "at a limit. It says: Weekly limit. The agent was stopped" in result.message

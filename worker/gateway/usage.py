@@ -72,12 +72,14 @@ class RouteUsage:
     """None: the worker knows no price for this model."""
     budget: Budget | None = None
     enough: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
-    """Set when the agent is to be stopped: ``over_budget`` or ``quota`` says why."""
+    """Set when the agent is to be stopped: ``over_budget`` or ``long_quota`` says why."""
     over_budget: str | None = None
     """One sentence: what was spent when a call was refused or an answer cut for it."""
     last_status: int | None = None
     quota: QuotaSeen | None = None
     """The newest answer that told of a limit reached; None when a call went well after it, or there was none."""
+    long_quota: QuotaSeen | None = None
+    """A limit that ends so much later that the agent is stopped for it; kept whatever comes after."""
     last_error: str | None = None
     """One sentence for people about the newest call when it failed; None when it went well or there was none."""
     last_activity: float = 0.0
@@ -113,6 +115,7 @@ class RouteUsage:
         if quota.text:
             self.last_error = f"{self.last_error} It says: {quota.text}"
         if quota.reset_at and (quota.reset_at - now).total_seconds() > PATIENCE_SECONDS:
+            self.long_quota = quota
             self.enough.set()
 
     def given_up(self) -> None:
