@@ -65,6 +65,11 @@ class Journal:
         draft.replace(path)
         sync_folder(self._folder)
 
+    def clear_drafts(self) -> None:
+        """Remove what a worker began to write and did not live to; only when no worker of this home writes."""
+        for path in self._folder.glob("*.draft"):
+            path.unlink(missing_ok=True)
+
     def remove(self, sandbox: str) -> None:
         """Forget a sandbox that is verified gone; safe to call twice."""
         self._path(sandbox).unlink(missing_ok=True)

@@ -39,6 +39,7 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
     Raises:
         StoreUnavailable: the store cannot say whether attempts that could go on are still this worker's.
     """
+    context.journal.clear_drafts()
     entries = context.journal.entries()
     entries += await asyncio.to_thread(_claimed_last, context, {entry.token for entry in entries})
     unsettled = [entry for entry in entries if not await asyncio.to_thread(_offered, context, entry)]

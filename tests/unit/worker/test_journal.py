@@ -20,6 +20,15 @@ def test_what_was_written_is_there_until_it_is_removed(tmp_path: Path) -> None:
     assert journal.entries() == []
 
 
+def test_a_start_clears_what_was_only_begun(tmp_path: Path) -> None:
+    """F01: a chaos run left such a file."""
+    journal = Journal(tmp_path)
+    journal.write(ENTRY)
+    (tmp_path / "tatin-0a1b2c3d-ghi-1.draft").write_text('{"sand')
+    journal.clear_drafts()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{ENTRY.sandbox}.json"]
+
+
 def test_a_half_written_or_damaged_entry_stops_nobody(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write(ENTRY)
