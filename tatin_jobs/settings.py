@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
@@ -162,6 +162,16 @@ class Settings(_Section):
     """agent.log is cut at this size."""
     artifact_limit_mib: int = Field(default=2048, ge=1)
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("agents")
+    @classmethod
+    def _known_tools(cls, agents: dict[str, AgentSettings]) -> dict[str, AgentSettings]:
+        from tatin_jobs.tools.pins import TOOLS
+
+        for name in agents:
+            if name not in TOOLS and ":" not in name:
+                raise ValueError(f"there is no agent tool '{name}'; one of: {', '.join(sorted(TOOLS))}")
+        return agents
 
     def agent(self, tool: str) -> AgentSettings:
         """What is set for this agent tool."""

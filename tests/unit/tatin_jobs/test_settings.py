@@ -31,6 +31,8 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
         ("[models.x]\nbase_url = 'http://h'\napi = 'other'", {}, "models.x.api"),
         ("[gateway]\ntrusted_networks = ['10.0.0.1/8']", {}, "gateway.trusted_networks"),
         ("[gateway]\ntrusted = []", {}, "gateway.trusted"),
+        ("[agents.clod]\nversion = '1'", {}, "no agent tool 'clod'"),
+        ("[agents.claude]\nversion = '../x'", {}, "agents.claude.version"),
         ("", {"TATIN_SLOTS": "many"}, "TATIN_SLOTS"),
         ("", {"TATIN_DISK": "20GB"}, "whole number of GB"),
         ("", {"TATIN_WORKER_NAME": "a:*"}, "TATIN_WORKER_NAME"),
