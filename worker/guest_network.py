@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Self
 
@@ -45,11 +44,10 @@ class GuestNetwork:
         self._told = 0
         self._gateway = EgressGateway(settings.trusted_networks, self._denied)
         self._lists: dict[str, ToolList] = {}
-        self._stack = AsyncExitStack()
         self._served = False
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._gateway)
+        await self._gateway.__aenter__()
         return self
 
     async def __aexit__(
@@ -59,7 +57,7 @@ class GuestNetwork:
 
     async def close(self) -> None:
         """Cut everything. Safe to call twice."""
-        await self._stack.aclose()
+        await self._gateway.close()
 
     async def attach(self, sandbox: Sandbox) -> None:
         """Give a sandbox of this attempt its network, with nothing reachable yet, before the repository comes into it.
