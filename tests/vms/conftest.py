@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.needs("qemu-image"))
-            item.add_marker(pytest.mark.timeout(600))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(600))
 
 
 class CiProvider(QemuProvider):
@@ -77,6 +78,7 @@ def vm_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, H
         home.images.symlink_to(tools_home() / "images")
         home.machines.symlink_to(kept)
         home.prepare()
+        (home.root / "id").write_text(HOME_ID)
         made.append(home)
     with (kept / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -40,13 +40,13 @@ def test_a_real_job_runs_in_a_machine_of_its_own_and_leaves_nothing(
         f"""
 repo: {{path: repo}}
 tool: opencode
-model: {{name: demo, provider: demo}}
-prompt: Write TOUR.md.
+model: {{name: hello, provider: demo}}
+prompt: Write hello.txt.
 sandbox: qemu
 image: {CI_IMAGE}
 resources: {{cpus: 2, memory: 1536MiB, disk: 4GB}}
 setup: sudo -n true && test "$(id -un)" = agent
-verify: grep -q 'src' TOUR.md
+verify: grep -q hello hello.txt
 timeout: 10m
 idle_timeout: 8m
 """
@@ -61,7 +61,7 @@ idle_timeout: 8m
     sandbox = result["sandbox"]
     assert (sandbox["kind"], sandbox["separate_kernel"], sandbox["sudo"]) == ("qemu", True, True)
     assert sandbox["image"].startswith(f"{CI_IMAGE}@")
-    assert b"TOUR.md" in (folder / "changes.patch").read_bytes()
+    assert b"hello.txt" in (folder / "changes.patch").read_bytes()
     assert result["agent"]["version"]
     assert os.listdir(home.sandboxes) == []
     assert os.listdir(home.journal) == []
