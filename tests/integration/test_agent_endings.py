@@ -36,7 +36,7 @@ async def test_an_agent_that_stays_after_its_last_word_is_ended_and_has_succeede
 
 
 async def test_a_subscribers_limit_is_no_ending_but_a_hold(fake: Bench) -> None:
-    """F49: no retry is burned. Only the agent says so here, and not the gateway: so it is this job that waits, alone."""
+    """F49: no retry is burned. Only the agent says so here, not the gateway: so this job waits, and no other."""
     job, result = await fake.run(tool=f"{AGENTS}:Limited", command=None)
     assert (job.state, job.held_for, job.retries_used) == (JobState.HELD, HeldFor.TIME, 0)
     assert not result.accepted
