@@ -40,6 +40,9 @@ def command(
         list[Path] | None,
         typer.Option("--ca-certificate", metavar="FILE", help="A certificate authority that the image trusts."),
     ] = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="IMAGE", help="For tart: the Debian 13 image to begin with.")
+    ] = "",
     again: Annotated[bool, typer.Option("--again", help="Build though it is there, built from the same.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +58,7 @@ def command(
     from worker.images.wish import BuildWish
 
     parts = tuple(part.strip() for part in without.split(",") if part.strip())
-    wish = BuildWish(name, profile, parts, tuple(ca_certificate or ()), again)
+    wish = BuildWish(name, profile, parts, tuple(ca_certificate or ()), again, base)
     image = build_image(sandbox, home, wish, say)
     if as_json:
         print_json({"image": _facts(image)})
@@ -64,9 +67,10 @@ def command(
 
 
 def _list(home: Home, as_json: bool) -> None:
-    from worker.images.store import age_of, images
+    from worker.images.building import list_images
+    from worker.images.store import age_of
 
-    found = images(home)
+    found = list_images(home)
     if as_json:
         print_json({"images": [_facts(image) for image in found]})
         return

@@ -6,17 +6,15 @@ live in a mount namespace of their own: they are gone with the build, however it
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from tatin_jobs.names import IMAGE
 from tatin_jobs.tools import pins
 from worker.capacity import free_disk_mib, host_arch
 from worker.images.parts import debian_release, fetch_parts, wanted_parts
+from worker.images.steps import SYSTEM_PATH, Report, only_one, read_certificate, run_step
 from worker.images.store import Image, ImageNote, find_image, publish
 from worker.images.wish import BuildWish
 
@@ -47,7 +46,6 @@ NEEDED_MIB = {"ci": 6_000, "full": 20_000}
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NPM_CONFIG_REGISTRY")
 """Of the builder's environment the stages see these: how this host reaches the registries. None of it stays."""
 _BUILD = "opt/tatin/build"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = """set -e
 root=$1
 shift
@@ -56,8 +54,6 @@ mount -t sysfs -o ro sys "$root/sys"
 mount --rbind /dev "$root/dev"
 exec chroot "$root" "$@"
 """
-
-Report = Callable[[str], None]
 
 
 def build(home: Home, wish: BuildWish, report: Report) -> Image:
@@ -73,10 +69,10 @@ def build(home: Home, wish: BuildWish, report: Report) -> Image:
     parts = wanted_parts(wish.profile, wish.without)
     if IMAGE.fullmatch(wish.name) is None:
         raise BadInput(f"An image cannot be called '{wish.name}'.", try_="small letters, digits and dashes.")
-    certificates = {path.name: _certificate(path) for path in wish.ca_certificates}
+    certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
     key = _key(wish, parts, certificates)
     home.prepare()
-    with _only_one(home.images / ".lock", report):
+    with only_one(home.images / ".lock", report):
         with suppress(PartMissing):
             there = find_image(home, wish.name)
             if there.note.build_key == key and not wish.again:
@@ -133,7 +129,7 @@ class _Build:
         argv += [f"--keyring={KEYRING}"] if KEYRING.exists() else []
         argv += [f"--aptopt={line}" for line in _apt_options()]
         argv += ["--include=ca-certificates,python3", debian_release(), str(self._root), *_apt_sources()]
-        _run(argv, self._draft / "bootstrap.log", dict(os.environ))
+        run_step(argv, self._draft / "bootstrap.log", dict(os.environ))
 
     def _bring_files(self) -> None:
         target = self._root / _BUILD
@@ -153,11 +149,11 @@ class _Build:
     def _stage(self, name: str) -> None:
         authorities = f"/{_BUILD}/host-ca.pem"
         env = {variable: os.environ[variable] for variable in PASSED_ON if variable in os.environ}
-        env |= {"PATH": _PATH, "HOME": "/root", "TATIN_PARTS": " ".join(self._parts), "TATIN_BUILD": f"/{_BUILD}"}
+        env |= {"PATH": SYSTEM_PATH, "HOME": "/root", "TATIN_PARTS": " ".join(self._parts), "TATIN_BUILD": f"/{_BUILD}"}
         env |= {"SSL_CERT_FILE": authorities, "NODE_EXTRA_CA_CERTS": authorities} if HOST_CAS.exists() else {}
         inside = ["/bin/sh", f"/{_BUILD}/stages/{name}.sh"]
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        _run([*unshare, "/bin/sh", "-c", _ENTER, "sh", str(self._root), *inside], self._draft / f"{name}.log", env)
+        run_step([*unshare, "/bin/sh", "-c", _ENTER, "sh", str(self._root), *inside], self._draft / f"{name}.log", env)
 
     def _make_disk(self) -> None:
         self._out.mkdir(mode=0o700)
@@ -171,9 +167,9 @@ class _Build:
         size = content + content // 8 + SPARE_MIB
         raw = self._draft / "disk.raw"
         make = ["mkfs.ext4", "-q", "-F", "-L", "tatin", "-m", "1", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
-        _run([*make, "-d", str(self._root), str(raw), f"{size}M"], self._draft / "mkfs.log", dict(os.environ))
+        run_step([*make, "-d", str(self._root), str(raw), f"{size}M"], self._draft / "mkfs.log", dict(os.environ))
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(self._out / "disk.qcow2")]
-        _run(convert, self._draft / "convert.log", dict(os.environ))
+        run_step(convert, self._draft / "convert.log", dict(os.environ))
         self._disk_mib = size
 
     def _note(self) -> ImageNote:
@@ -214,7 +210,7 @@ def _check_host(home: Home, wish: BuildWish) -> None:
         raise PartMissing(f"A QEMU image is built on Linux; this is {platform.system()}.")
     if os.geteuid() != 0:
         raise PartMissing("Building an image needs root: it makes a root file system.", try_="the same with sudo -E")
-    lacking = [package for program, package in NEEDED.items() if shutil.which(program, path=_PATH) is None]
+    lacking = [package for program, package in NEEDED.items() if shutil.which(program, path=SYSTEM_PATH) is None]
     if lacking:
         raise PartMissing(
             "Programs that build an image are not on this host.",
@@ -224,16 +220,6 @@ def _check_host(home: Home, wish: BuildWish) -> None:
     free, needed = free_disk_mib(home.images), NEEDED_MIB.get(wish.profile, 20_000)
     if free < needed:
         raise PartMissing(f"Building this image takes up to {needed} MiB of disk; {free} MiB are free.")
-
-
-def _certificate(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"The certificate '{path}' cannot be read.", seen=str(error)) from error
-    if b"-----BEGIN CERTIFICATE-----" not in data:
-        raise BadInput(f"'{path}' is no certificate in PEM form.")
-    return data
 
 
 def _apt_sources() -> list[str]:
@@ -268,38 +254,6 @@ def _npm_platform() -> str:
     return {"amd64": "linux-x64", "arm64": "linux-arm64"}[host_arch()]
 
 
-def _run(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
-    """Run one step; its output goes to ``log``. Ctrl-C, or any other end of ours, ends all that it started.
-
-    Raises:
-        TatinError: it failed.
-    """
-    env = {**env, "PATH": f"{env.get('PATH', '')}:{_PATH}".lstrip(":")}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            ["nice", "-n", "5", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=env,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if status:
-        said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-        raise TatinError(f"Building the image failed in '{log.stem}' (exit status {status}).", seen=said[-2000:])
-
-
 def _output(argv: Sequence[str]) -> str:
     return subprocess.run(argv, capture_output=True, check=True, text=True, timeout=300).stdout
 
@@ -308,14 +262,3 @@ def _discard(draft: Path) -> None:
     """Remove a draft; never through a mount, of which none is left once its namespace is gone."""
     if draft.exists():
         subprocess.run(["rm", "-rf", "--one-file-system", str(draft)], check=False)
-
-
-@contextmanager
-def _only_one(path: Path, report: Report) -> Iterator[None]:
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("another build is under way; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

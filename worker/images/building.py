@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tatin_jobs.errors import BadInput
 from tatin_jobs.home import Home
-from worker.images.build_qemu import build
-from worker.images.store import Image
+from worker.images import build_qemu, build_tart
+from worker.images.steps import Report
+from worker.images.store import Image, images
 from worker.images.wish import BuildWish
 
-BUILDERS: Mapping[str, Callable[[Home, BuildWish, Callable[[str], None]], Image]] = {"qemu": build}
+BUILDERS: Mapping[str, Callable[[Home, BuildWish, Report], Image]] = {
+    "qemu": build_qemu.build,
+    "tart": build_tart.build,
+}
 
 
-def build_image(sandbox: str, home: Home, wish: BuildWish, report: Callable[[str], None]) -> Image:
+def build_image(sandbox: str, home: Home, wish: BuildWish, report: Report) -> Image:
     """Build the image for sandboxes of this kind, unless it is there; ``report`` gets a line for each step.
 
     Raises:
@@ -22,3 +26,8 @@ def build_image(sandbox: str, home: Home, wish: BuildWish, report: Callable[[str
     if sandbox not in BUILDERS:
         raise BadInput(f"No image is built for the sandbox '{sandbox}'.", try_=f"--sandbox {' or '.join(BUILDERS)}")
     return BUILDERS[sandbox](home, wish, report)
+
+
+def list_images(home: Home) -> Sequence[Image]:
+    """All images of this host that Tatin built and that are whole."""
+    return [*images(home), *build_tart.images()]

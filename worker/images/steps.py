@@ -1,0 +1,72 @@
+"""What every build of an image is made of: one at a time, each step with its log, ended with all that it started."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tatin_jobs.errors import BadInput, TatinError
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+Report = Callable[[str], None]
+"""Gets a line for each step."""
+
+
+def read_certificate(path: Path) -> bytes:
+    """A certificate authority that the image is to trust. Raises BadInput: it is none."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"The certificate '{path}' cannot be read.", seen=str(error)) from error
+    if b"-----BEGIN CERTIFICATE-----" not in data:
+        raise BadInput(f"'{path}' is no certificate in PEM form.")
+    return data
+
+
+def run_step(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    """Run one step; its output goes to ``log``. Ctrl-C, or any other end of ours, ends all that it started.
+
+    Raises:
+        TatinError: it failed.
+    """
+    env = {**env, "PATH": f"{env.get('PATH', '')}:{SYSTEM_PATH}".lstrip(":")}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            ["nice", "-n", "5", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if status:
+        said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        raise TatinError(f"Building the image failed in '{log.stem}' (exit status {status}).", seen=said[-2000:])
+
+
+@contextmanager
+def only_one(path: Path, report: Report) -> Iterator[None]:
+    """Hold the lock of this file; a second build waits, and says so."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("another build is under way; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
