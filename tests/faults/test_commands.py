@@ -32,6 +32,7 @@ WITH_ID: dict[str, list[str]] = {
     "artifacts": ["artifacts", JOB],
     "diff": ["diff", JOB],
     "report": ["report", JOB],
+    "attach": ["attach", JOB],
 }
 WITHOUT_ID: dict[str, list[str]] = {
     "run": ["run", "job.yaml"],
@@ -44,6 +45,12 @@ WITHOUT_ID: dict[str, list[str]] = {
     "prune": ["prune"],
 }
 EVERY = {**WITH_ID, **WITHOUT_ID}
+ASK_NO_STORE = {"up", "ssh", "down", "delete", "status", "image", "schema", "version"}
+"""What needs none; ``doctor`` has a test of its own, for it tells of a bad store and goes on."""
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert {arguments[0] for arguments in EVERY.values()} == set(COMMANDS) - ASK_NO_STORE - {"doctor"}
 
 
 @pytest.fixture(scope="module")
