@@ -87,9 +87,13 @@ COUNTER: tuple[Text, ...] = (
     ),
 )
 
+HOLDERS = ("finish", "requeue", "route", "quota")
+"""Scripts by which a holder ends its attempt."""
 MUTANTS: dict[str, Callable[[], Any]] = {
     "lease by deadline": _deadlines,
-    "ack without token": lambda: _changed(("finish", "job[1] ~= 'running' or job[2] ~= token", "job[1] ~= 'running'")),
+    "ack without token": lambda: _changed(
+        *((script, "job[1] ~= 'running' or job[2] ~= token", "job[1] ~= 'running'") for script in HOLDERS)
+    ),
     "claim without nonce": lambda: _changed(("claim", "if last[1] == nonce then", "if false then")),
     "capacity by counter": lambda: _changed(*COUNTER),
     "requeue before destroy": _requeue_first,

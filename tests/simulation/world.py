@@ -56,6 +56,7 @@ class World:
         self.saved: dict[bytes, bytes] | None = None
         self.saved_jobs: set[str] = set()
         self.serial = 0
+        self.highest_jump, self.lowest_jump = 0.0, -3600.0
         self.steps = 0
         self.hosts = [Host(f"h{index}", folder / f"h{index}", offer) for index, offer in enumerate(OFFERS)]
 
@@ -360,11 +361,12 @@ def away_and_back(world: World) -> None:
     worker.frozen = host.link.cut = True
     world.advance(world.rng.choice([30, 90, 150]))
     for other in world.hosts:
-        world.poll(other)
+        while world.poll(other):
+            pass
     worker.frozen = host.link.cut = False
     world.trace(f"{host.name} is back")
     for attempt in list(worker.attempts.values()):
-        for _ in range(world.rng.randint(0, 5)):
+        for _ in range(world.rng.randint(2, 8)):
             if attempt.lease.token in worker.attempts:
                 world.step(worker, attempt)
 
@@ -374,7 +376,8 @@ def lose(world: World) -> None:
 
 
 def jump(world: World) -> None:
-    world.clock.jumped = world.rng.choice([-3600.0, 0.0, 3600.0])
+    world.clock.jumped = max(world.lowest_jump, world.rng.choice([-3600.0, 0.0, 3600.0]))
+    world.highest_jump = max(world.highest_jump, world.clock.jumped)
     world.trace(f"the store's clock jumps by {world.clock.jumped:g}")
 
 
@@ -392,10 +395,13 @@ def save(world: World) -> None:
 
 
 def restore(world: World) -> None:
-    """An older copy comes back: what was submitted since is gone, what ended since may run again."""
-    if world.saved is None or world.clock.jumped < 0:
+    """An older copy comes back: what was submitted since is gone, what ended since may run again. Not with a clock that
+    was set back: then a number may come again that only a dead worker had seen."""
+    if world.saved is None or world.clock.jumped < world.highest_jump:
         return
     world.trace("restore")
+    world.lowest_jump = world.highest_jump
+    world.clock.now += 1  # it takes longer than the claims of a millisecond
     world.admin.flushall()
     for key, value in world.saved.items():
         world.admin.restore(key, 0, value)
@@ -405,7 +411,6 @@ def restore(world: World) -> None:
     history.ends = {
         job_id: end for job_id, end in history.ends.items() if view.jobs.get(job_id, {}).get("state") == "finished"
     }
-    history.highest = 0  # none comes again; that they grow cannot hold when the clock was set back besides
     history.unheld |= {row["token"] for row in view.jobs.values() if row["state"] == "running"}
 
 
@@ -429,7 +434,7 @@ MOVES: dict[Callable[[World], None], float] = {
     claim: 22,
     work: 40,
     wait: 8,
-    away_and_back: 3,
+    away_and_back: 5,
     kill: 2,
     freeze: 1,
     cut: 1.5,
