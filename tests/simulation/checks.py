@@ -153,7 +153,9 @@ class History:
     def check_reap(self, job_id: str, seen: str, now: float) -> None:
         """A reap that was done: its holder must have been silent for a whole lease (F07, F23)."""
         beat, at = self.last_beat.get(seen.split("|")[0], (seen, now))
-        if beat == seen and now - at < LEASE_SECONDS - 0.001:
+        if beat != seen:
+            raise Violated(f"I9: {job_id} was taken back although its holder had beaten since the reaper's look")
+        if now - at < LEASE_SECONDS - 0.001:
             raise Violated(f"F07: {job_id} was taken back {now - at:.0f} s after its holder's beat")
 
 
