@@ -322,11 +322,11 @@ def test_a_model_server_that_does_not_start_ends_the_demo(copy: Copy) -> None:
     assert "model server did not start" in done.stderr
 
 
-def test_on_a_mac_setup_and_demo_say_what_is_not_there_yet(copy: Copy) -> None:
+def test_on_a_mac_without_tart_setup_and_demo_say_what_to_do(copy: Copy) -> None:
     copy.venv('case "$*" in *list) echo opencode 1 /there;; esac')
     copy.program("uname", "echo Darwin")
     setup, demo = copy.run("scripts/setup"), copy.run("scripts/demo")
     assert setup.returncode == 0
-    assert "Tart provider, which is not in Tatin yet" in setup.stdout
+    assert "brew install openai/tools/tart" in setup.stdout
     assert demo.returncode == 3
-    assert "no sandbox for it yet" in demo.stderr
+    assert "brew install openai/tools/tart" in demo.stderr
