@@ -125,6 +125,7 @@ class QemuProvider(SandboxProvider):
         sandbox = self._live.pop(name, None)
         if sandbox is not None:
             await sandbox.close()
+            await sandbox.machine.kill()  # by the handle that this process has: a child is to be waited for
         await self._clear(name)
         if (self._home.sandboxes / name).exists():
             raise SandboxError(f"Sandbox '{name}' is still there.")
