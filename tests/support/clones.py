@@ -153,7 +153,8 @@ async def sandbox_in(folder: Path) -> AsyncIterator[tuple[Sandbox, Home]]:
     home = Home(folder / "home")
     home.prepare()
     provider = BwrapProvider(home, HOME_ID)
-    spec = SandboxSpec(name=f"tatin-{HOME_ID}-clone-1", cpus=1, memory_mib=1024, disk_mib=1000)
+    disk_mib = 60_000  # room for a sparse file of 50 GiB: what a guest may not write at all, collecting never meets
+    spec = SandboxSpec(name=f"tatin-{HOME_ID}-clone-1", cpus=1, memory_mib=1024, disk_mib=disk_mib)
     sandbox = await provider.create(spec)
     try:
         yield sandbox, home
