@@ -154,6 +154,8 @@ def _forms(secret: str) -> frozenset[bytes]:
             # What stands before and after changes the characters at the borders; those between are the secret's own.
             first, last = -(-shift * 8 // 6), (shift + len(raw)) * 8 // 6
             forms.add(encode(b"\0" * shift + raw)[first:last])
+    # A key in PEM form has lines: it is looked for as everything is, with line breaks anywhere.
+    forms = {form.translate(None, b"\r\n") for form in forms}
     return frozenset(form for form in forms if len(form) >= MIN_CHARACTERS)
 
 

@@ -81,6 +81,18 @@ def test_what_holds_no_secret_comes_through_byte_for_byte(pieces: list[bytes]) -
     assert b"".join([*(stream.feed(piece) for piece in pieces), stream.close()]) == b"".join(pieces)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", ""])
+def test_a73_a_secret_of_several_lines_is_taken_out(newline: str) -> None:
+    """A73: a key in PEM form, as a file of it is printed."""
+    key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\nBCIEIHq7\n-----END PRIVATE KEY-----"
+    redactor = Redactor()
+    redactor.add(key)
+    printed = key.replace("\n", newline).encode()
+    assert redactor.data(b"<" + printed + b">") == b"<***>"
+    stream = redactor.stream()
+    assert b"MC4CAQ" not in b"".join([*(stream.feed(printed[at : at + 9]) for at in range(0, 99, 9)), stream.close()])
+
+
 def test_an_ordinary_line_is_not_held_back(redactor: Redactor) -> None:
     stream = redactor.stream()
     for line in (b"a line\n", b"half a line s", b"sk-a"):
