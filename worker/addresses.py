@@ -1,9 +1,12 @@
-"""Which IP addresses are public: reached by everybody alike, and so by a guest (A27, A50)."""
+"""Which IP addresses are public: reached by everybody alike, and so by a guest (A27, A50); and which are ours."""
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
+
+import psutil
 
 from tatin_jobs.netrules import IPAddress, IPNetwork
 
@@ -38,3 +41,20 @@ def is_in(text: str, networks: Iterable[IPNetwork]) -> bool:
     """Whether an address, or the one that it stands for, is in one of these networks."""
     address = reached(text)
     return any(address in network for network in networks)
+
+
+def own_networks() -> list[IPNetwork]:
+    """This host's addresses, and those beside it on its links: public ones too, as every machine of a home has with
+    IPv6. Neither its services nor its neighbours' are for guests."""
+    ip = (socket.AF_INET, socket.AF_INET6)
+    found = []
+    for item in (item for items in psutil.net_if_addrs().values() for item in items if item.family in ip):
+        address = ipaddress.ip_address(item.address.partition("%")[0])
+        prefix = _prefix_length(item.netmask) or address.max_prefixlen
+        found.append(ipaddress.ip_network((address, prefix), strict=False))
+    return found
+
+
+def _prefix_length(netmask: str | None) -> int:
+    """0: it is not told, or the link is one to everywhere, as a tunnel's."""
+    return int(ipaddress.ip_address(netmask.partition("%")[0])).bit_count() if netmask else 0

@@ -7,7 +7,7 @@ import socket
 
 from tatin_jobs.errors import RepositoryError
 from tatin_jobs.repoaddress import Address
-from worker.addresses import is_public
+from worker.addresses import is_in, is_public, own_networks
 
 
 async def public_addresses(address: Address) -> tuple[str, ...]:
@@ -25,8 +25,9 @@ async def public_addresses(address: Address) -> tuple[str, ...]:
     except (OSError, UnicodeError):
         return ()
     seen = tuple(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))
+    own = own_networks()
     for text in seen:
-        if not is_public(text):
+        if not is_public(text) or is_in(text, own):
             raise RepositoryError(
                 f"The repository '{address.url}' is on this host or its private network, which jobs may not reach.",
                 seen=f"'{address.host}' is {text}",

@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 
-import psutil
-
 from tatin_jobs.netrules import IPNetwork
-from worker.addresses import is_in, is_public, reached
+from worker.addresses import is_in, is_public, own_networks
 from worker.gateway.egress.target import Target
-
-_IP = (socket.AF_INET, socket.AF_INET6)
 
 
 class NotPublic(Exception):
@@ -41,7 +37,7 @@ async def addresses(target: Target, trusted: Sequence[IPNetwork], lookups: Execu
         found = await _look_up(target.host, target.port, lookups, seconds)
     else:
         found = [str(target.host)]
-    own = _own_addresses()
+    own = own_networks()
     allowed = [text for text in found if _may_reach(text, trusted, own)]
     if not allowed:
         raise NotPublic(found[0])
@@ -78,11 +74,5 @@ async def _look_up(name: str, port: int, lookups: Executor, seconds: float) -> l
     return list(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))
 
 
-def _may_reach(text: str, trusted: Sequence[IPNetwork], own: frozenset[str]) -> bool:
-    return is_in(text, trusted) or (is_public(text) and str(reached(text)) not in own)
-
-
-def _own_addresses() -> frozenset[str]:
-    """This host's, public ones too: its services are not for guests (A50)."""
-    found = [item.address for items in psutil.net_if_addrs().values() for item in items if item.family in _IP]
-    return frozenset(text.partition("%")[0] for text in found)
+def _may_reach(text: str, trusted: Sequence[IPNetwork], own: Sequence[IPNetwork]) -> bool:
+    return is_in(text, trusted) or (is_public(text) and not is_in(text, own))
