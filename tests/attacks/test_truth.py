@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from tatin_jobs.errors import SandboxError
 from tatin_jobs.models import JobSpec, Repo, Verify
 from tatin_jobs.states import Outcome, Reason
 from tests.support.attempts import Bench, bench
 from worker.agents import adapter
 from worker.agents.base import AgentTask, ModelRoute
+from worker.sandboxes.base import GuestProcess
 from worker.sandboxes.bwrap.provider import BwrapProvider
-from worker.sandboxes.launched import FRAME
+from worker.sandboxes.launched import FRAME, LaunchedRun
 
 FORGED = [
     b"All 812 tests passed.\n",
@@ -52,6 +58,24 @@ async def test_a70_a_guest_that_writes_the_launchers_notes_gets_no_success_past_
     job, _ = await made.run(command=script, verify=Verify(run="test -e fixed.txt"))
     assert job.outcome is Outcome.FAILED
     assert job.reason in (Reason.AGENT, Reason.VERIFY, Reason.SANDBOX)
+
+
+@pytest.mark.parametrize(
+    "figures",
+    ['"status": 1e999', '"status": ' + "9" * 4000, '"status": -1', '"status": "0"', '"status": 0, "stdout": 1e999'],
+    ids=["endless", "huge", "negative", "text", "endless output"],
+)
+async def test_a70_notes_that_are_no_figures_are_an_error_of_the_sandbox(figures: str) -> None:
+    """A70: they become neither a fault of the worker's own nor a number in its records."""
+
+    @asynccontextmanager
+    async def launcher(arguments: Sequence[str]) -> AsyncIterator[GuestProcess]:
+        answers = [f"{{{figures}}}".encode(), b""]
+        process: Any = SimpleNamespace(close_stdin=AsyncMock(), wait=AsyncMock(), read=AsyncMock(side_effect=answers))
+        yield process
+
+    with pytest.raises(SandboxError, match="cannot be read"):
+        await LaunchedRun(launcher, "/run/tatin/agent").status()
 
 
 @pytest.mark.parametrize(

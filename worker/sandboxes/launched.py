@@ -80,14 +80,20 @@ def _status(text: bytes) -> RunStatus:
     try:
         found = json.loads(text)
         return RunStatus(
-            exit_status=None if found["status"] is None else int(found["status"]),
+            exit_status=None if found["status"] is None else _figure(found["status"], 255),
             timed_out=bool(found.get("timed_out")),
-            stdout_bytes=int(found.get("stdout", 0)),
-            stderr_bytes=int(found.get("stderr", 0)),
+            stdout_bytes=_figure(found.get("stdout", 0)),
+            stderr_bytes=_figure(found.get("stderr", 0)),
             cut=bool(found.get("cut")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SandboxError("The launcher's notes in the guest cannot be read.", seen=str(error)[:200]) from error
+
+
+def _figure(value: object, most: int = 2**62) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"no figure: {str(value)[:40]}")
+    return value
 
 
 async def _call(launcher: Launcher, arguments: Sequence[str], seconds: float = CALL_SECONDS) -> bytes:
