@@ -46,8 +46,9 @@ def cpus_of_shape(cpus: int) -> int:
 def arguments(shape: Shape, image: Image, name: str, *, frozen: int | None, console: bool = False) -> list[str]:
     """QEMU's arguments, for a process that runs in the folder with ``disk.qcow2`` and ``seed.tar``.
 
-    ``frozen``: the descriptor of a state to go on from; None: boot. ``console``: keep what the kernel prints, in
-    ``console.log``; a guest that runs a job has none, for it could fill the host's disk (A68).
+    ``frozen``: the descriptor of a state to go on from; None: boot. ``console``: of a machine whose state is to be
+    frozen: keep what the kernel prints, in ``console.log``; a guest of a job has none, for it could fill the host's
+    disk (A68).
     """
     emulated = shape.accelerator == "tcg"
     acceleration = f"tcg,thread=multi,tb-size={TRANSLATED_MIB}" if emulated else shape.accelerator
@@ -70,8 +71,9 @@ def arguments(shape: Shape, image: Image, name: str, *, frozen: int | None, cons
         *(("-device", "isa-serial,chardev=console") if shape.arch == "amd64" else ("-serial", "chardev:console")),
         *("-chardev", "socket,id=qmp,path=qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
         *(() if frozen is None else ("-incoming", f"fd:{frozen}")),
-        # The frozen state is written by a program that QEMU starts; a guest that runs a job can make it start none.
-        *(_confined() if frozen is not None else ()),
+        # The frozen state is written by a program that QEMU starts; a guest that runs a job, or has run one and is
+        # started again from its disk, can make it start none.
+        *(() if console else _confined()),
     ]
 
 
