@@ -13,6 +13,7 @@ from tatin_jobs.models import Budget
 from tests.support.model_route import MODEL, good, provider, route, stream
 from tests.support.wait import until
 from worker.gateway import Price
+from worker.gateway.usage_reader import MAX_BODY_BYTES
 
 END = b"data: [DONE]"
 PRICE = Price(input=1_000_000, output=2_000_000)
@@ -127,3 +128,33 @@ async def test_a76_an_answer_that_tells_no_usage_counts_by_what_went_through() -
         assert here.gateway.usage.untold == len(there.requests) == 1
         assert not here.gateway.usage.tokens.told
         assert here.gateway.usage.cost_usd is None
+
+
+async def test_a76_an_answer_too_long_to_be_looked_into_counts_by_its_bytes() -> None:
+    """A76: a guest makes an answer longer than any usage in it is looked for (`logprobs` do), and is counted."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        text = '{"choices": ["' + "x" * MAX_BODY_BYTES + '"], "usage": {"completion_tokens": 9}}'
+        return web.Response(text=text, content_type="application/json")
+
+    async with provider(answer) as there, route(there.base_url, budget=Budget(tokens=MAX_BODY_BYTES // 8)) as here:
+        with contextlib.suppress(aiohttp.ClientError):  # it is cut while it comes
+            async with here.post() as got:
+                await got.read()
+        async with here.post() as got:
+            assert got.status == 403
+        assert here.gateway.usage.over_budget
+    assert len(there.requests) == 1
+
+
+async def test_a76_an_answer_that_is_no_stream_and_tells_no_usage_counts_by_its_bytes() -> None:
+    """A76."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"choices": ["word " * 1000]})
+
+    async with provider(answer) as there, route(there.base_url, budget=Budget(tokens=1000)) as here:
+        for status in (200, 403):
+            async with here.post() as got:
+                assert got.status == status
+    assert len(there.requests) == 1

@@ -15,7 +15,7 @@ from worker.gateway.budget import spent
 from worker.gateway.prices import Price
 from worker.gateway.quota import QuotaSeen
 from worker.gateway.tokens import Tokens
-from worker.gateway.usage_reader import AnswerReader
+from worker.gateway.usage_reader import BYTES_PER_TOKEN, AnswerReader
 from worker.model_errors import status_reason
 
 UNREACHABLE = "unreachable"
@@ -33,8 +33,6 @@ BUDGET = "budget"
 
 PATIENCE_SECONDS = 60
 """How long a limit may last for the agent to be left to its own retries."""
-BYTES_PER_TOKEN = 4
-"""Of English and of code, roughly."""
 
 
 class CallFailed(Exception):

@@ -15,6 +15,8 @@ MAX_LINE_BYTES = 256 * 2**10
 MAX_BODY_BYTES = 2**20
 """A longer answer that is no stream is not looked into."""
 ERROR_BYTES = 4096
+BYTES_PER_TOKEN = 4
+"""Of English and of code, roughly."""
 _FAILED = re.compile(rb'"type"\s*:\s*"(?:error|response\.failed)"|"error"\s*:\s*[{"]')
 _ENDED = re.compile(
     rb'^\s*\[DONE\]\s*$|"finish_reason"\s*:\s*"|"type"\s*:\s*"(?:message_stop|response\.(?:completed|incomplete))"'
@@ -32,7 +34,8 @@ _PIECE = re.compile(rb'"delta"\s*:')
 class AnswerReader:
     """``finished``: it was no stream, or a stream that came to its end; a stream that just stops is not. ``failed``:
     the stream told of an error, and ``error`` is the line. ``tokens`` is None when the answer names none; of a stream
-    they are the totals so far. ``pieces``: how many pieces of the model's words came; each is a token or more."""
+    they are the totals so far. ``pieces``: how many pieces of the model's words came; each is a token or more. Of an
+    answer that is no stream and tells nothing, or is too long to be looked into, they are worked out from its bytes."""
 
     def __init__(self, content_type: str) -> None:
         self._is_stream = content_type == "text/event-stream"
@@ -52,13 +55,18 @@ class AnswerReader:
         elif self._is_json and not self._skipping:
             self._rest += data
             if len(self._rest) > MAX_BODY_BYTES:
+                self.pieces = len(self._rest) // BYTES_PER_TOKEN
                 self._rest.clear()
                 self._skipping = True
+        elif self._is_json:
+            self.pieces += len(data) // BYTES_PER_TOKEN
 
     def end(self) -> None:
         """The answer is over."""
         if self._is_json and self._rest:
             self._look_into(bytes(self._rest))
+            if self.tokens is None:
+                self.pieces = len(self._rest) // BYTES_PER_TOKEN
         elif self._is_stream:
             self._read_line(bytes(self._rest))
 
