@@ -1,8 +1,8 @@
 """Renders prompt templates in a process of its own, which takes limits upon itself first (A36).
 
 Run as a program, in isolated mode, by ``templates``. stdin: JSON, ``{"templates": [text], "items": [[index, values]],
-"cpu_seconds", "memory_bytes", "most_bytes"}``. stdout: for each item a line of JSON, ``{"text"}`` or ``{"error"}``, as
-soon as it is done. When a limit is met the lines end.
+"cpu_seconds", "memory_bytes", "most_bytes", "most_bytes_in_all"}``. stdout: for each item a line of JSON, ``{"text"}``
+or ``{"error"}``, as soon as it is done. When a limit is met the lines end.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from typing import Any
 def main() -> None:
     asked = json.load(sys.stdin)
     _limit(asked["cpu_seconds"], asked["memory_bytes"])
+    left = asked["most_bytes_in_all"]  # whoever asked keeps all of it in memory
     for index, values in asked["items"]:
-        print(json.dumps(_rendered(asked["templates"][index], values, asked["most_bytes"])), flush=True)
+        line = json.dumps(_rendered(asked["templates"][index], values, asked["most_bytes"]))
+        left -= len(line)
+        if left < 0:
+            break
+        print(line, flush=True)
 
 
 def _limit(cpu_seconds: int, memory_bytes: int) -> None:

@@ -20,6 +20,8 @@ from tatin_jobs.terminal import clean_line
 CPU_SECONDS = 10
 """For all templates of a submit; one takes about a millisecond."""
 MEMORY_BYTES = 512 * 2**20
+TOTAL_BYTES = 256 * 2**20
+"""Of all prompts that the templates of a submit make."""
 WALL_SECONDS = 60
 _CHILD = Path(__file__).with_name("template_child.py")
 
@@ -44,6 +46,7 @@ def render_prompts(jobs: Iterable[JobFile]) -> Mapping[Key, str | FieldError]:
         "cpu_seconds": CPU_SECONDS,
         "memory_bytes": MEMORY_BYTES,
         "most_bytes": MAX_PROMPT_BYTES,
+        "most_bytes_in_all": TOTAL_BYTES,
     }
     lines = _ask(json.dumps(asked).encode())
     answers = [_answer(json.loads(line)) for line in lines[: len(keys)]]

@@ -80,6 +80,19 @@ def test_a36_a_template_that_never_ends_is_ended(
     assert [(one.line, one.message) for one in found] == [(7, "takes more time or memory than a template may.")]
 
 
+def test_a36_a39_what_the_templates_of_a_matrix_make_in_all_is_bounded(
+    jobs: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A36, A39: each prompt may be long, and ten thousand of them must not fill the memory."""
+    monkeypatch.setattr(templates, "TOTAL_BYTES", 3000)
+    jobs.write("{{ 'x' * 800 }}{{ a }}", "t.j2")
+    assert len(jobs.read(jobs.write(f"{MINIMAL}template: t.j2\nmatrix: {{vars.a: [1, 2, 3]}}\n"))) == 3
+    found = jobs.complaints(f"{MINIMAL}template: t.j2\nmatrix: {{vars.a: [1, 2, 3, 4]}}\n")
+    assert [(one.field, one.message) for one in found] == [
+        ("template", "takes more time or memory than a template may.")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "field", "words"),
     [
