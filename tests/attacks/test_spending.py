@@ -98,6 +98,27 @@ async def test_a76_an_answer_without_end_is_cut_when_the_budget_is_spent() -> No
             assert got.status == 403
 
 
+async def test_a76_a_choice_that_ends_early_does_not_hide_the_others() -> None:
+    """A76: `n` asks for many answers in one; the first that ends is not the end."""
+    first = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(first + b"\n\n")
+            while True:
+                await response.write(WORDS + b"\n\n")
+                await asyncio.sleep(0)
+        return response
+
+    async with provider(answer) as there, route(there.base_url, budget=Budget(tokens=40)) as here:
+        with pytest.raises(aiohttp.ClientError):
+            async with asyncio.timeout(20), here.post(json={"model": MODEL, "stream": True, "n": 2}) as got:
+                await got.read()
+        assert here.gateway.usage.over_budget
+
+
 async def test_a76_a_guest_cannot_choose_not_to_be_counted() -> None:
     """A76: Chat Completions tell the usage of a stream only when asked, so the route asks."""
 

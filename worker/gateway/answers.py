@@ -101,8 +101,11 @@ class Answers:
         return response
 
     async def _pass_piece(self, response: web.StreamResponse, reader: AnswerReader, piece: bytes) -> None:
+        over, words = reader.finished, reader.pieces
         reader.feed(piece)
-        if not reader.finished and (why := self._usage.spent(within_answer=True)):
+        # Of several choices (`n`) the first may end long before the others.
+        goes_on = not reader.finished or (over and reader.pieces > words)
+        if goes_on and (why := self._usage.spent(within_answer=True)):
             self._usage.stop_for_budget(why)
             raise CallFailed(BUDGET, why)
         await _to_guest(response.write(piece))
