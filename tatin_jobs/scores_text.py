@@ -10,8 +10,8 @@ from tatin_jobs.scores import Figure, Score, shown_ks
 from tatin_jobs.terminal import clean_line
 
 UNKNOWN = "unknown"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula (A86)."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""A spreadsheet takes a cell that begins so for a formula, in some languages the wide forms too (A86)."""
 
 
 def percent(share: float | None) -> str:

@@ -133,13 +133,13 @@ def test_the_table_leaves_out_what_no_row_has() -> None:
     assert {"JOB", "OTHER", "REWARD"} <= {str(column.header) for column in scores_table(rows).columns}
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1"])
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\uff1d1"])
 def test_a86_a_csv_holds_no_formula_and_no_line_of_its_own(text: str) -> None:
     """A86: in every field that a job file gives."""
     job = trial(tool=text, model=Model(name=text), prompt_name=text, cell={text: f"{text}\n=2,3"})
     header, row = csv.reader(io.StringIO(scores_csv(make_scores([job]))))
     assert len(header) == len(row)
-    assert not [cell for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert not [cell for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\uff1d")]
 
 
 def test_a_csv_has_plain_numbers_and_nothing_where_nothing_is_known() -> None:
