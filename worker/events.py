@@ -40,8 +40,8 @@ class EventLog:
         self._count, self._bytes = len(kept), sum(map(len, kept))
 
     def ours(self, kind: str, **fields: Any) -> None:
-        """A fact of ours: a step, a stop."""
-        self._append([{"kind": kind, **fields}])
+        """A fact of ours: a step, a place that was denied. It may quote the guest."""
+        self._append([{"kind": kind, **self._redactor.tree(fields)}])
 
     def agent(self, events: Iterable[AgentEvent]) -> None:
         """Events that the tool's adapter read from its stream."""

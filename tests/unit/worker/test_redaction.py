@@ -7,12 +7,14 @@ import json
 import logging
 import time
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.events import EventLog
 from worker.redaction import HELD_BYTES, RedactingFilter, Redactor
 
 SECRET = 'sk-ant-Zm9v/bar+9_Q=é"x'
@@ -104,6 +106,14 @@ def test_texts_are_cleaned_in_lists_and_mappings(redactor: Redactor) -> None:
     tree = {"a": [f"x {SECRET}", 3, None], SECRET: (SECRET,), "b": {"c": "fine"}}
     assert redactor.tree(tree) == {"a": ["x ***", 3, None], "***": ["***"], "b": {"c": "fine"}}
     assert redactor.text("half a pair \ud800 stays") == "half a pair \ud800 stays"
+
+
+def test_a73_a_place_that_a_guest_named_by_a_secret_is_cleaned_in_the_events(tmp_path: Path) -> None:
+    """A73: what was denied is told as the guest wrote it."""
+    redactor = Redactor()
+    redactor.add("0123456789abcdef")
+    EventLog(tmp_path / "events.jsonl", redactor).ours("network", text="blocked: 0123456789abcdef.example.com:443")
+    assert json.loads((tmp_path / "events.jsonl").read_text())["text"] == "blocked: ***.example.com:443"
 
 
 def test_a_short_secret_is_left_for_it_would_take_words_along() -> None:
