@@ -78,6 +78,17 @@ def test_an_image_that_is_missing_is_told_at_once(provider: TartProvider, tart: 
     nothing_is_left(tart, home)
 
 
+@pytest.mark.parametrize("whose", [f"tatin-{HOME_ID}-other-1", f"tatin-{HOME_ID}-memine-1"], ids=["job", "person"])
+def test_a33_a_machine_that_was_kept_is_no_image_for_another_job(
+    provider: TartProvider, tart: Tart, whose: str
+) -> None:
+    """A33: its name has the form of an image's."""
+    tart.good("clone", "tatin", whose)
+    error = failure(provider, SandboxSpec(name=NAME, cpus=1, memory_mib=1024, disk_mib=1900, image=whose))
+    assert f"Image '{whose}' is not on this host" in error.what
+    assert NAME not in names(tart)
+
+
 def test_a_machine_that_is_there_is_not_replaced(provider: TartProvider, tart: Tart) -> None:
     tart.good("clone", "tatin", NAME)
     mac = tart.config(NAME)["macAddress"]

@@ -15,7 +15,7 @@ import psutil
 from tatin_jobs.errors import DiskFull, PartMissing, SandboxError
 from tatin_jobs.home import Home
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
-from worker.sandboxes.names import is_ours
+from worker.sandboxes.names import is_ours, parse_sandbox_name
 from worker.sandboxes.remote import RENEW, renewal
 from worker.sandboxes.removal import remove_tree
 from worker.sandboxes.tart import network
@@ -126,10 +126,11 @@ class TartProvider(SandboxProvider):
             rows = {row.name: row for row in await list_machines()}
         except PartMissing as error:
             raise SandboxError(error.what, seen=error.seen, try_=error.try_) from error
-        if spec.image not in rows:
+        # A sandbox is no image, though its name could be one's: what another job or a person has in it is not for this.
+        if spec.image not in rows or parse_sandbox_name(spec.image):
             raise SandboxError(
                 f"Image '{spec.image}' is not on this host.",
-                seen="`tart list` does not show it",
+                seen="`tart list` does not show it, or it is a machine of Tatin's",
                 try_="tatin image build --sandbox tart",
             )
         if spec.name in rows:  # `tart clone` would replace it without a word, even while it runs
