@@ -79,11 +79,8 @@ class Redactor:
         tail_start = max(0, len(data) - 2 * self.longest)
         tail = data[tail_start:]
         joined = tail.translate(None, b"\r\n")
-        for size in range(min(self.longest, len(joined)), HELD_BYTES - 1, -1):
-            end = joined[-size:]
-            if any(len(form) > size and form.startswith(end) for form in self._forms):
-                return tail_start + _back(tail, size)
-        return len(data)
+        size = max((_begun(form, joined) for form in self._forms), default=0)
+        return tail_start + _back(tail, size) if size else len(data)
 
     def stream(self) -> RedactedStream:
         """For bytes that come in pieces."""
@@ -157,6 +154,18 @@ def _forms(secret: str) -> frozenset[bytes]:
     # A key in PEM form has lines: it is looked for as everything is, with line breaks anywhere.
     forms = {form.translate(None, b"\r\n") for form in forms}
     return frozenset(form for form in forms if len(form) >= MIN_CHARACTERS)
+
+
+def _begun(form: bytes, data: bytes) -> int:
+    """How many bytes at the end of ``data`` are the beginning of ``form``, and not all of it; 0: fewer than
+    ``HELD_BYTES``."""
+    head = form[:HELD_BYTES]
+    at = data.find(head, max(0, len(data) - len(form) + 1))
+    while at >= 0:
+        if form.startswith(data[at:]):
+            return len(data) - at
+        at = data.find(head, at + 1)
+    return 0
 
 
 def _back(data: bytes, count: int) -> int:

@@ -132,6 +132,18 @@ def test_a_flood_is_searched_as_fast_as_it_is_kept(redactor: Redactor) -> None:
     assert time.process_time() - began < 8  # 4 MiB
 
 
+def test_a62_a_flood_is_searched_as_fast_for_a_long_secret() -> None:
+    """A62: a key file of some thousand bytes; the worker's one loop does nothing else meanwhile."""
+    redactor = Redactor()
+    redactor.add("".join(map(str, range(1500))))
+    stream = redactor.stream()
+    block = b"some line of output with words\n" * 2100
+    began = time.process_time()
+    for _ in range(300):
+        stream.feed(block)
+    assert time.process_time() - began < 3  # half a second; ten of them where each length was tried
+
+
 def test_a73_the_workers_own_log_holds_none_in_messages_or_tracebacks(
     redactor: Redactor, caplog: pytest.LogCaptureFixture
 ) -> None:
