@@ -29,6 +29,7 @@ class Proxy:
         self._target = port
         self._random = random.Random(seed)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -60,13 +61,17 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        task = asyncio.current_task()
+        assert task is not None  # the server made one
         self._writers |= {writer, ours}
+        self._serving.add(task)
         try:
             await asyncio.gather(self._pass(reader, ours, replies=False), self._pass(theirs, writer, replies=True))
         except asyncio.CancelledError:
             pass  # the proxy ends; asyncio's streams would report it as an error
         finally:
             self._writers -= {writer, ours}
+            self._serving.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
         with suppress(OSError):
@@ -87,12 +92,14 @@ class Proxy:
             writer.transport.abort()
 
     async def _end(self) -> None:
+        """Only what serves is cancelled: a connection that is just being taken would leave its socket open."""
+        self.refusing = True
         self._server.close()
         await self._close_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._serving:
+                task.cancel()
+            await asyncio.wait(others, timeout=0.1)
 
 
 @contextmanager
