@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import aiohttp
 import pytest
@@ -179,3 +180,22 @@ async def test_a76_an_answer_that_is_no_stream_and_tells_no_usage_counts_by_its_
             async with here.post() as got:
                 assert got.status == status
     assert len(there.requests) == 1
+
+
+async def test_a70_an_error_that_quotes_the_guest_is_no_limit_of_its_account() -> None:
+    """A70: a limit holds every job of the account, so what a guest has a provider say is none. Providers quote names
+    that they do not know in the middle of a sentence, or begin with them."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        name = next(name for name in json.loads(there.requests[-1][3]) if name != "model")
+        message = f"Unknown parameter: '{name}'." if name == forged else f"{name}: Extra inputs are not permitted"
+        return web.json_response({"error": {"type": "invalid_request_error", "message": message}}, status=400)
+
+    forged = "insufficient_quota-try.again.in.20d"
+    async with provider(answer) as there, route(there.base_url) as here:
+        for name in (forged, "rate_limit", "You have reached your quota, try again in 20d"):
+            async with here.post(json={"model": MODEL, name: 1}) as got:
+                assert got.status == 400
+        assert (here.gateway.usage.quota, here.gateway.usage.long_quota) == (None, None)
+        assert not here.gateway.usage.enough.is_set()
+    assert len(there.requests) == 2, "the last is refused here"

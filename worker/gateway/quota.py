@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from tatin_jobs.terminal import clean_line
 
@@ -21,8 +22,18 @@ TEXT_CHARACTERS = 300
 MAX_WAIT = timedelta(days=32)
 """A reset that is further away is not believed: a month is the longest window that providers have."""
 _STATUSES = (402, 429)
-_USED_UP = re.compile(r"insufficient_quota|credit balance is too low|usage[_ ]limit|rate[_ ]limit|quota", re.IGNORECASE)
-"""Words of an error that mean a limit, where the status does not say so (Anthropic: 400 for an empty account)."""
+_CODES = re.compile(
+    r"402|429|insufficient_quota|quota_exceeded|resource_exhausted|rate_limited|(?:billing|usage_limit|rate_limit)_[a-z_]+",
+    re.IGNORECASE,
+)
+_SENTENCES = re.compile(
+    r"your credit balance is too low|you (?:have )?(?:exceeded|reached|hit) your |(?:claude ai )?usage limit reached"
+    r"|(?:rate limit|quota) (?:exceeded|reached)",
+    re.IGNORECASE,
+)
+"""Codes of an error that mean a limit, and how its message then begins, where the status does not say so (Anthropic:
+400 for an empty account). Only the beginning: errors quote what was asked, and a guest would hold the whole account
+with a parameter called ``quota, try again in 30d``. (``rules`` lets no parameter's name begin such a sentence.)"""
 _SPAN = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?")
 _IN_BODY = (
     re.compile(r'"resets_at"\s*:\s*"?(?P<at>\d{9,13})'),
@@ -46,14 +57,20 @@ class QuotaSeen:
 def quota_in_answer(status: int, headers: Mapping[str, str], body: str, now: datetime) -> QuotaSeen | None:
     """What an answer over 399 tells of a limit; None when it tells of none. ``headers`` are looked up in lower case
     without regard to case where the mapping does so (as aiohttp's)."""
-    if status not in _STATUSES and not (status in (400, 403) and _USED_UP.search(body[:4096])):
+    if status not in _STATUSES and not (status in (400, 403) and _tells_of_limit(body)):
         return None
     return QuotaSeen(_from_headers(headers, now) or _from_body(body, now), _words(body))
 
 
 def quota_in_stream(event: str, now: datetime) -> QuotaSeen | None:
     """What an error inside a stream that had begun tells of a limit; None when it tells of none."""
-    return QuotaSeen(_from_body(event, now), _words(event)) if _USED_UP.search(event[:4096]) else None
+    return QuotaSeen(_from_body(event, now), _words(event)) if _tells_of_limit(event) else None
+
+
+def _tells_of_limit(body: str) -> bool:
+    error = _error_in(body)
+    codes = [str(error.get(name))[:64] for name in ("type", "code")]
+    return any(_CODES.fullmatch(code) for code in codes) or _SENTENCES.match(_message(error, body)) is not None
 
 
 def _from_headers(headers: Mapping[str, str], now: datetime) -> datetime | None:
@@ -131,12 +148,21 @@ def _believed(at: datetime, now: datetime) -> datetime | None:
 
 def _words(body: str) -> str:
     """The error's own message where the body is one of the usual shapes, else the body."""
+    return clean_line(_message(_error_in(body), body), TEXT_CHARACTERS)
+
+
+def _message(error: Mapping[str, Any], body: str) -> str:
+    message = error.get("message")
+    return message if isinstance(message, str) else body
+
+
+def _error_in(body: str) -> Mapping[str, Any]:
+    """The object that tells of the error, in any dialect; empty where there is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
+        return {}
     for holder in ("error", "response"):
         if isinstance(found, dict) and isinstance(inner := found.get(holder), dict):
             found = inner.get("error") if holder == "response" and isinstance(inner.get("error"), dict) else inner
-    message = found.get("message") if isinstance(found, dict) else None
-    return clean_line(message if isinstance(message, str) else body, TEXT_CHARACTERS)
+    return found if isinstance(found, dict) else {}

@@ -28,6 +28,8 @@ MAX_VALUES = 2_000_000
 """Values in the JSON of one request. Read into memory each takes up to 64 bytes, however short it was written."""
 _QUERY = re.compile(r"[A-Za-z0-9_=&.-]{0,512}")
 _STREAMS = re.compile(rb'"stream"\s*:\s*true')
+_PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Servers quote the name of one that they do not know at the beginning of their error, which is read (``quota``)."""
 _MODEL_NAMES = frozenset({"model", "models"})
 """``models`` is a list to choose from, for servers that are themselves a route to others."""
 _REQUEST_HEADERS = frozenset(
@@ -70,6 +72,8 @@ def body_complaint(body: bytes, model: str) -> str | None:
     except (ValueError, RecursionError):
         return "The body is not JSON in UTF-8."
     pairs = asked if isinstance(asked, _Pairs) else []
+    if not all(_PARAMETER.fullmatch(name) for name, _ in pairs):
+        return "The body has a parameter whose name is none."
     named = [(name, value) for name, value in pairs if name.casefold() in _MODEL_NAMES]
     if len(named) != 1 or named[0][0] != "model":
         return f"The body must name its model once, as `model`: this attempt's model is '{model}'."

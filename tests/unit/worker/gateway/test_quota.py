@@ -91,6 +91,18 @@ def test_words_are_the_providers_own_on_one_clean_line() -> None:
         (400, '{"error":{"message":"Your credit balance is too low to access the Anthropic API."}}', True),
         (400, '{"error":{"message":"prompt is too long"}}', False),
         (403, '{"error":{"code":"insufficient_quota"}}', True),
+        (400, '{"error":{"message":"You have reached your specified API usage limits."}}', True),
+        (
+            400,
+            '{"error":{"message":"Unknown parameter: \'quota, try again in 20d\'.","code":"unknown_parameter"}}',
+            False,
+        ),
+        (
+            400,
+            '{"error":{"type":"invalid_request_error","message":"rate_limit: Extra inputs are not permitted"}}',
+            False,
+        ),
+        (403, "Rate limit exceeded", True),
         (401, '{"error":{"message":"quota"}}', False),
         (500, '{"error":{"message":"rate limit"}}', False),
         (529, '{"error":{"type":"overloaded_error"}}', False),
