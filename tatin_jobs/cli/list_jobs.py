@@ -63,8 +63,7 @@ def command(
         if watch:
             _watch(session.store, session.settings, wanted)
             return
-        jobs = _jobs(session.store, wanted)
-        places = _places(session.store, jobs)
+        jobs, places = _jobs(session.store, wanted)
         if as_json:
             counts = {str(name): count for name, count in session.store.counts().items()}
             gates = [gate.model_dump(mode="json", exclude={"id"}) for gate in session.store.gates()]
@@ -82,8 +81,8 @@ def _batch_id(store: Store, prefix: str) -> str:
     return found.id
 
 
-def _jobs(store: Store, wanted: Wanted) -> list[Job]:
-    """Unfinished first, oldest first as they will run; then the finished, the newest first."""
+def _jobs(store: Store, wanted: Wanted) -> tuple[list[Job], dict[str, int]]:
+    """(the jobs, the places in line of the queued). Unfinished first, as they will run; then the newest finished."""
     if wanted.batch:
         jobs = [job for job in store.jobs(store.batch(wanted.batch).jobs) if _in(job, wanted.states)]
     else:
@@ -96,10 +95,11 @@ def _jobs(store: Store, wanted: Wanted) -> list[Job]:
         if not wanted.states or JobState.FINISHED in wanted.states:
             jobs += store.list_jobs(states=[JobState.FINISHED], limit=min(wanted.recent, wanted.limit))
     order = [JobState.RUNNING, JobState.QUEUED, JobState.HELD, JobState.FINISHED]
-    jobs.sort(key=lambda job: (order.index(job.state), -job.spec.priority, job.created_at))
+    places = _places(store, jobs)
+    jobs.sort(key=lambda job: (order.index(job.state), places.get(job.id, 0), -job.spec.priority, job.created_at))
     done = [job for job in jobs if job.state is JobState.FINISHED]
     done.sort(key=lambda job: job.finished_at or job.created_at, reverse=True)
-    return [*(job for job in jobs if job.state is not JobState.FINISHED), *done][: wanted.limit]
+    return [*(job for job in jobs if job.state is not JobState.FINISHED), *done][: wanted.limit], places
 
 
 def _in(job: Job, states: tuple[JobState, ...] | None) -> bool:
@@ -111,13 +111,19 @@ def _places(store: Store, jobs: list[Job]) -> dict[str, int]:
     return {job_id: place for job_id in queued if (place := store.place_in_line(job_id)) is not None}
 
 
-def _view(store: Store, settings: Settings, jobs: list[Job], places: Mapping[str, int]) -> Group:
+def _view(
+    store: Store, settings: Settings, jobs: list[Job], places: Mapping[str, int], height: int | None = None
+) -> Group:
+    """``height``: lines of the screen; the jobs that it has no room for are counted, as the last lines say the most."""
     from rich.console import Group
     from rich.text import Text
 
     footer = Text(_footer(store, settings), style="dim")
     notes = [Text(line, style="yellow") for line in _notes(store, jobs)]
-    return Group(jobs_table(jobs, places, now()), *notes, footer) if jobs else Group(*notes, footer)
+    room = len(jobs) if height is None else max(1, height - len(notes) - 4)  # header, count, footer, the cursor's line
+    if len(jobs) > room:
+        notes.insert(0, Text(f"... {len(jobs) - room} more", style="dim"))
+    return Group(jobs_table(jobs[:room], places, now()), *notes, footer) if jobs else Group(*notes, footer)
 
 
 def _notes(store: Store, jobs: list[Job]) -> list[str]:
@@ -161,8 +167,8 @@ def _watch(store: Store, settings: Settings, wanted: Wanted) -> None:
     with Live(console=screen, auto_refresh=False, screen=False, vertical_overflow="ellipsis") as live:
         try:
             while True:
-                jobs = _jobs(store, wanted)
-                live.update(_view(store, settings, jobs, _places(store, jobs)), refresh=True)
+                jobs, places = _jobs(store, wanted)
+                live.update(_view(store, settings, jobs, places, screen.height), refresh=True)
                 cursor, _ = store.changes(cursor, REFRESH_SECONDS)
         except KeyboardInterrupt:
             return

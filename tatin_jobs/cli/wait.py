@@ -70,6 +70,8 @@ def wait_for(store: Store, job_ids: list[str], seconds: float | None) -> tuple[l
                 told.add(job.id)
                 say(one_line(job))
         if all_over([job for job in jobs if not _held_for_good(job)]):
+            for job in filter(_held_for_good, jobs):
+                say(f"{one_line(job)} (tatin release {job.id})")
             return jobs, True
         left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
         if left <= 0:

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,13 @@ def test_list_shows_each_state_with_its_place_and_counts(home: Path, queue: Queu
     assert rows[held.id].startswith("◐")
     assert "2 queued, 1 held, 0 running, 0 finished; no worker is running" in shown.text.splitlines()[-1]
     assert b"\x1b" not in shown.out
+
+
+def test_list_shows_the_jobs_of_one_batch_in_the_order_in_which_they_run(home: Path, queue: Queue) -> None:
+    """They were all submitted in the same moment."""
+    queue.submit(*(make_job(f"small-{number}") for number in range(12)))
+    shown = tatin(home, "list", "--json").json()["jobs"]
+    assert [job["place_in_line"] for job in shown] == list(range(1, 13))
 
 
 def test_list_json_has_its_version_and_no_token(home: Path, queue: Queue) -> None:
@@ -181,7 +189,9 @@ def test_wait_ends_with_the_code_of_the_outcomes(home: Path, queue: Queue, outco
 def test_wait_for_held_jobs_is_75_and_a_limit_is_124(home: Path, queue: Queue) -> None:
     queued, held = queue.submit(make_job("queued"), make_job("held"))
     queue.store.hold(held.id)
-    assert tatin(home, "wait", held.id).code == 75
+    waited = tatin(home, "wait", held.id)
+    assert waited.code == 75
+    assert f"(tatin release {held.id})" in waited.err
     assert tatin(home, "wait", queued.id, "--timeout", "1s").code == 124
 
 
@@ -368,6 +378,28 @@ def test_watch_follows_the_queue_on_a_terminal(home: Path, queue: Queue) -> None
         assert job.id.encode() in _read_until(terminal, b"queued #1")
         queue.claim()
         _read_until(terminal, b"running")
+    finally:
+        watching.send_signal(2)
+        assert watching.wait(30) == 0
+        os.close(terminal)
+
+
+def test_watch_says_on_a_small_screen_how_many_are_not_shown_and_what_all_do(home: Path, queue: Queue) -> None:
+    queue.submit(*(make_job(f"small-{number}") for number in range(30)))
+    terminal, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (20, 120))
+    watching = subprocess.Popen(
+        argv("list", "--watch"),
+        cwd=home,
+        env=environment(home, {"TERM": "xterm"}),
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+    )
+    os.close(inner)
+    try:
+        screen = _read_until(terminal, b"30 queued")
+        assert b"... 14 more" in screen
     finally:
         watching.send_signal(2)
         assert watching.wait(30) == 0
