@@ -33,10 +33,6 @@ class LiveView:
 
     def update(self, job: Job) -> None:
         """Show what happened to this job since the last time."""
-        if job.state is JobState.RUNNING and job.id not in self._threads:
-            thread = threading.Thread(target=self._show_log, args=(job,), name=f"log-{job.id}", daemon=True)
-            self._threads[job.id] = thread
-            thread.start()
         events = self._store.events(job.id)
         new = events[self._events_seen[job.id] :]
         self._events_seen[job.id] = len(events)
@@ -45,6 +41,10 @@ class LiveView:
         for event in new:
             if text := _event_text(event):
                 self.line(job, text, "cyan")
+        if job.state is JobState.RUNNING and job.id not in self._threads:  # after the steps that led to its first line
+            thread = threading.Thread(target=self._show_log, args=(job,), name=f"log-{job.id}", daemon=True)
+            self._threads[job.id] = thread
+            thread.start()
         if any(event.move in ("finish", "cancel", "reap") for event in new) and job.state is JobState.FINISHED:
             self.line(job, ended(job), style(job))
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tatin_jobs.cli.live_view import LiveView
+from tatin_jobs.cli.output import console
+from tatin_jobs.models import Job
 from tatin_jobs.states import JobState, Outcome
 from tests.integration.test_cli_submit import queue, repo
-from tests.support.cli import Queue, argv, environment
+from tests.support.cli import Queue, argv, environment, make_job
 from tests.support.wait import until
 
 __all__ = ["queue", "repo"]  # fixtures
@@ -45,6 +48,25 @@ def running(queue: Queue, repo: Path, tmp_path: Path) -> Iterator[subprocess.Pop
     yield process
     process.kill()
     process.communicate()
+
+
+def test_the_steps_until_now_are_shown_before_what_the_job_printed(queue: Queue) -> None:
+    shown: list[str] = []
+
+    class Watched(LiveView):
+        def line(self, job: Job, text: str, style: str = "") -> None:
+            if text.startswith("●"):
+                assert not self._threads  # nothing else may print yet
+            shown.append(text)
+
+    queue.submit(make_job("quick"))
+    lease = queue.claim()
+    queue.store.write_log(lease, [("stdout", b"printed\n")])
+    view = Watched(queue.store, [lease.job], console())
+    view.update(queue.store.job(lease.job.id))
+    until(lambda: "printed" in shown, what="a line of the log")
+    view.close()
+    assert [text.partition(" on ")[0] for text in shown] == ["● attempt 1", "printed"]
 
 
 def worker_of(process: subprocess.Popen[bytes]) -> psutil.Process:
