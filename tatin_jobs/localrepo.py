@@ -103,7 +103,8 @@ def _refuse_ref(root: Path, ref: str | None) -> None:
         raise BadInput(f"HEAD of the repository '{root}' has no commit yet.", try_=f"set `ref`, as {known[0]!r}.")
     close = near(ref, known)
     raise BadInput(
-        f"The repository '{root}' has no ref {ref[:200]!r}.", try_=f"one of: {', '.join(close)}." if close else None
+        f"The repository '{root}' has no ref {ref[:200]!r}.",
+        try_=f"one of: {', '.join(close)}." if close else f"`git -C '{root}' branch` shows what it has.",
     )
 
 
