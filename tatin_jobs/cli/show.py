@@ -12,6 +12,7 @@ from tatin_jobs.cli.options import AsJson, JobOrBatch
 from tatin_jobs.cli.output import console, print_json, write_text
 from tatin_jobs.cli.session import Session, now, open_session
 from tatin_jobs.models import Batch, Job, JobEvent
+from tatin_jobs.reports import diff_text
 from tatin_jobs.results import CommandFacts, Result, VerifyFacts
 from tatin_jobs.states import JobState
 from tatin_jobs.terminal import clean, clean_line
@@ -171,9 +172,9 @@ def result_fields(result: Result) -> Iterator[Field]:
     yield from network_fields(result)
     if result.patch:
         patch = result.patch
-        commits = f", {patch.commits} commits" if patch.commits else ""
-        size = format_size(patch.size_bytes)
-        yield "patch", f"+{patch.lines_added} -{patch.lines_removed} in {patch.files_changed} files, {size}{commits}"
+        commits = f", {patch.commits} commit{'' if patch.commits == 1 else 's'}" if patch.commits else ""
+        diff = diff_text(patch.lines_added, patch.lines_removed, patch.files_changed, patch.size_bytes)
+        yield "patch", f"{diff}, {format_size(patch.size_bytes)}{commits}"
     elif result.patch_missing:
         yield "no patch", result.patch_missing
     for index, item in enumerate(result.artifacts[:20]):
