@@ -38,6 +38,14 @@ def free_disk_mib(path: Path) -> int:
     return shutil.disk_usage(path).free // 2**20
 
 
+def below_floor(settings: Settings) -> str | None:
+    """That so little disk is free in the home that no job starts, in words; None when there is enough."""
+    free = free_disk_mib(settings.home)
+    if free >= settings.disk_floor_mib:
+        return None
+    return f"{free} MiB of disk are free, below the floor of {settings.disk_floor_mib} MiB (disk_floor_mib)"
+
+
 def offer_of(settings: Settings, sandbox_kind: str) -> Offer:
     """What this host offers in all.
 

@@ -39,7 +39,7 @@ from tatin_jobs.store import Store, open_store
 from tatin_jobs.store.promises import store_promises
 from tatin_jobs.units import format_duration
 from worker.awake import Awake
-from worker.capacity import free_disk_mib, offer_of
+from worker.capacity import below_floor, offer_of
 from worker.collect import Unpackers
 from worker.context import Context
 from worker.control import Stop
@@ -203,7 +203,7 @@ class Worker:
     def _may_claim(self) -> bool:
         if self._stop_asked or self._problem:
             return False
-        return free_disk_mib(self._context.home.root) >= self._settings.disk_floor_mib
+        return below_floor(self._settings) is None
 
     def _start(self, lease: Lease) -> Future[None]:
         return self._attempts.start(lease)
@@ -219,10 +219,7 @@ class Worker:
         self._announce()
 
     def _announce(self) -> None:
-        problem = self._problem
-        free = free_disk_mib(self._context.home.root)
-        if not problem and free < self._settings.disk_floor_mib:
-            problem = f"{free} MiB of disk are free, below the floor of {self._settings.disk_floor_mib} MiB"
+        problem = self._problem or below_floor(self._settings) or ""
         self._store.enroll(self._settings.worker_name, self._context.home_id)
         self._store.announce(
             WorkerInfo(

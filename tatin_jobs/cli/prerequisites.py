@@ -11,9 +11,10 @@ from tatin_jobs.errors import AttemptError, BadInput, Missing
 from tatin_jobs.home import Home
 from tatin_jobs.needs import at_once
 from tatin_jobs.settings import Settings
+from tatin_jobs.submitting import why_never
 
 if TYPE_CHECKING:
-    from tatin_jobs.models import JobSpec, Offer
+    from tatin_jobs.models import JobSpec, Offer, WorkerInfo
     from tatin_jobs.spec import ReadJob
 
 
@@ -33,11 +34,13 @@ def check_host(settings: Settings, home: Home) -> Offer:
     """What a worker of this home would offer.
 
     Raises:
-        PartMissing: there is no sandbox that works here. BadInput: there is no such kind.
+        PartMissing: there is no sandbox that works here. BadInput: there is no such kind. Missing: the disk is full.
     """
-    from worker.capacity import offer_of
+    from worker.capacity import below_floor, offer_of
     from worker.sandboxes import choose_provider
 
+    if short := below_floor(settings):
+        raise Missing(f"No job can run on this host: {short}.", try_="`tatin prune`, or set TATIN_DISK_FLOOR lower.")
     return offer_of(settings, choose_provider(settings.sandbox, home, home.id()).kind)
 
 
@@ -55,6 +58,21 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, offer: Offer) -> Non
             raise Missing(
                 f"Job '{item.spec.name}' of {item.source} can never run on this host.",
                 seen=f"it needs {_need_text(item)}; the host offers {_offer_text(offer)}",
+                try_="ask for less in `resources` or `requires`, or `tatin submit` it for another worker.",
+            )
+
+
+def check_workers(read: Sequence[ReadJob], workers: Sequence[WorkerInfo]) -> None:
+    """Whether a worker that runs can take each of these: whoever follows a job must not wait for what never comes.
+
+    Raises:
+        Missing: none can.
+    """
+    for item in read:
+        if why := why_never(item.need, workers):
+            raise Missing(
+                f"Job '{item.spec.name}' of {item.source} would wait for ever.",
+                seen=why,
                 try_="ask for less in `resources` or `requires`, or `tatin submit` it for another worker.",
             )
 

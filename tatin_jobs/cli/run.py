@@ -19,7 +19,7 @@ from tatin_jobs.cli.options import JobFilesArgument, Overrides
 from tatin_jobs.cli.outage import PAUSE_SECONDS, Outage
 from tatin_jobs.cli.outcomes import all_over, exit_code
 from tatin_jobs.cli.output import console, say, warn
-from tatin_jobs.cli.prerequisites import check_host, check_jobs, worker_runs
+from tatin_jobs.cli.prerequisites import check_host, check_jobs, check_workers, worker_runs
 from tatin_jobs.cli.session import Session, now, open_session
 from tatin_jobs.cli.submit import tell_warnings
 from tatin_jobs.errors import EXIT_CANCELLED, EXIT_FAILED, StoreUnavailable, TatinError, WrongState
@@ -46,8 +46,16 @@ def command(
     with open_session() as session:
         job_files = JobFiles(files, overrides)
         if worker_runs(session.home):
-            submitted = submit_files(session.store, session.settings, session.home, job_files, now())
-            tell_warnings(submitted, live_workers(session.store))
+            workers = live_workers(session.store)
+            submitted = submit_files(
+                session.store,
+                session.settings,
+                session.home,
+                job_files,
+                now(),
+                check=lambda read: check_workers(read, workers),
+            )
+            tell_warnings(submitted, workers)
             say(f"batch {submitted.batch.id}: the worker of this home runs it")
             return Run(session, submitted, None).follow(output)
         offer = check_host(session.settings, session.home)

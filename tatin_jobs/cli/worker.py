@@ -48,7 +48,7 @@ def command(
         given = {"--cpus": cpus, "--memory": memory, "--slots": slots, "--sandbox": sandbox, "--name": name}
         flags = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
         return _as_service(action, flags)
-    from worker.capacity import offer_of
+    from worker.capacity import below_floor, offer_of
     from worker.main import run_worker
     from worker.sandboxes import choose_provider
 
@@ -65,6 +65,8 @@ def command(
     set_up_logging(home.root / "worker.log", terminal=True)
     provider = choose_provider(settings.sandbox, home, home.id())
     say(_offered(settings, provider.kind, offer_of(settings, provider.kind)))
+    if short := below_floor(settings):
+        warn(f"no job starts here: {short}.")
     if warning := provider.capabilities.egress_warning:
         warn(f"network rules of jobs do not all hold here: {warning}.")
     return run_worker(settings)

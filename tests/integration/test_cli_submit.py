@@ -11,6 +11,7 @@ import pytest
 
 from tatin_jobs.states import JobState
 from tests.support.cli import Queue, open_queue, tatin
+from worker.main import home_lock
 
 pytestmark = [pytest.mark.needs("valkey"), pytest.mark.needs("git")]
 
@@ -112,6 +113,28 @@ def test_run_submits_nothing_that_this_host_can_never_run(queue: Queue, repo: Pa
     assert "can never run on this host" in done.err
     assert queue.store.list_jobs() == []
     assert blobs(queue) == []
+
+
+def test_run_beside_a_worker_submits_nothing_that_no_worker_can_take(queue: Queue, repo: Path, tmp_path: Path) -> None:
+    """Else it would follow the job for ever."""
+    queue.announce()
+    path = job_file(tmp_path, repo, "large", more="resources: {memory: 64GiB}\n")
+    with home_lock(queue.home):
+        done = tatin(queue.home.root, "run", str(path))
+    assert done.code == 3
+    assert "would wait for ever" in done.err
+    assert "offers 4096 MiB of memory of 65536" in done.err
+    assert queue.store.list_jobs() == []
+    assert blobs(queue) == []
+
+
+@pytest.mark.needs("bwrap")
+def test_run_on_a_full_disk_says_so_and_submits_nothing(queue: Queue, repo: Path, tmp_path: Path) -> None:
+    done = tatin(queue.home.root, "run", str(job_file(tmp_path, repo, "one")), TATIN_DISK_FLOOR="999999999")
+    assert done.code == 3
+    assert "below the floor of" in done.err
+    assert "tatin prune" in done.err
+    assert queue.store.list_jobs() == []
 
 
 def test_run_without_a_sandbox_submits_nothing(queue: Queue, repo: Path, tmp_path: Path) -> None:
