@@ -41,6 +41,6 @@ def not_public(where: str, address: str) -> Denial:
     return Denial(
         where,
         PRIVATE,
-        f"it is at {address}; where that is right, add to tatin.toml of the worker, under [gateway]: trusted_networks ="
-        f' ["{address}/{length}"]',
+        f"it is at {address}; where that is right, add to tatin.toml of the worker, which reads it when it starts,"
+        f' under [gateway]: trusted_networks = ["{address}/{length}"]',
     )
