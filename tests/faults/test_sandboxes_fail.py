@@ -13,7 +13,8 @@ import pytest
 from tatin_jobs.models import Retries
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import OFFER, Bench, bench
-from worker import runner, sweep
+from worker import sweep
+from worker.attempt import agent_step, creating, judging
 from worker.recovery import recover
 from worker.sandboxes.base import SandboxSpec
 from worker.sandboxes.fake import Dials, FakeProvider
@@ -35,7 +36,7 @@ def _dials(made: Bench) -> Dials:
 
 async def test_a_create_that_hangs_is_given_up(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """F50."""
-    monkeypatch.setattr(runner, "CREATE_SECONDS", 0.2)
+    monkeypatch.setattr(creating, "CREATE_SECONDS", 0.2)
     _dials(made).create_seconds = 600
     job, result = await made.run(retries=Retries(max=1, backoff_seconds=60))
     assert (job.state, job.retries_used) == (JobState.HELD, 1)
@@ -102,16 +103,15 @@ async def test_a_sandbox_that_dies_behind_the_verdict_is_no_success(
 ) -> None:
     """F53, F57: success without its results is none."""
     job = made.submit(made.spec(command="echo did > did.txt; echo said"))
-    real = runner.Attempt._judge
 
-    async def judge(self: runner.Attempt, *args: object) -> object:
-        verdict = await real(self, *args)  # type: ignore[arg-type]
+    async def judge(*args: object) -> object:
+        verdict = await judging.judge(*args)  # type: ignore[arg-type]
         assert isinstance(made.provider, FakeProvider)
         await next(iter(made.provider.live.values())).die()
         await asyncio.sleep(0.05)
         return verdict
 
-    monkeypatch.setattr(runner.Attempt, "_judge", judge)
+    monkeypatch.setattr(agent_step, "judge", judge)
     await made.attempt(made.claim())
     ended = made.store.job(job.id)
     assert (ended.outcome, ended.reason) == (Outcome.FAILED, Reason.SANDBOX)

@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from tatin_jobs.settings import load_settings
-from worker import acceptance, runner, sweep
+from worker import acceptance, sweep
+from worker.attempt import closing
 from worker.events import EventLog
 from worker.main import run_worker
 from worker.sandboxes.bwrap.provider import BwrapProvider
@@ -50,9 +51,9 @@ def arm(point: str) -> None:
     if point == "created":
         BwrapProvider.create = created  # type: ignore[method-assign]
     elif point == "collected":
-        runner.accept = collected  # type: ignore[assignment, attr-defined]
+        closing.accept = collected  # type: ignore[assignment, attr-defined]
     elif point == "accepted":
-        runner.destroy_sandbox = accepted  # type: ignore[assignment, attr-defined]
+        closing.destroy_sandbox = accepted  # type: ignore[assignment, attr-defined]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""What the guest needs beside the repository: prompt, inputs, the agent's configuration, and its network."""
+
+from __future__ import annotations
+
+import asyncio
+
+from worker.agents.base import AgentTask
+from worker.agents.config import user_config
+from worker.attempt.model_route import open_route
+from worker.attempt.parts import Parts
+from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, Sandbox
+from worker.sandboxes.transfer import push_files
+
+PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
+
+
+async def provision(parts: Parts, sandbox: Sandbox) -> None:
+    """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
+    files = await asyncio.to_thread(_read_inputs, parts)
+    parts.plan = parts.agent_adapter.plan(
+        AgentTask(
+            job_id=parts.lease.job.id,
+            spec=parts.spec,
+            prompt_path=PROMPT_PATH,
+            repo_path=parts.cwd,
+            home_path=GUEST_HOME,
+            route=await open_route(parts, sandbox),
+            prompt_start=files[PROMPT_PATH][:64],
+            config=await asyncio.to_thread(user_config, parts.context.settings.agent(parts.spec.tool).config),
+        )
+    )
+    files[PROMPT_PATH] = parts.plan.stdin_prefix + files[PROMPT_PATH]
+    await push_files(sandbox, {**files, **parts.plan.files})
+    await connect(parts, sandbox)
+
+
+async def connect(parts: Parts, sandbox: Sandbox) -> None:
+    """The guest's way to what its job allows."""
+    await parts.stack.enter_async_context(parts.network)
+    await parts.network.attach(sandbox)
+
+
+async def push_inputs(parts: Parts, sandbox: Sandbox) -> None:
+    """The prompt and the inputs as they were submitted, over what may be there by now."""
+    await push_files(sandbox, await asyncio.to_thread(_read_inputs, parts))
+
+
+def _read_inputs(parts: Parts) -> dict[str, bytes]:
+    blobs, spec = parts.context.blobs, parts.spec
+    prompt = blobs.path(spec.prompt_blob).read_bytes() if spec.prompt_blob else (spec.prompt or "").encode()
+    inputs = {f"{GUEST_WORK}/{item.name}": blobs.path(item.blob).read_bytes() for item in spec.inputs}
+    return {PROMPT_PATH: prompt, **inputs}
