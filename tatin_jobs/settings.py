@@ -248,9 +248,10 @@ def _validate(values: dict[str, Any], sources: dict[str, str]) -> Settings:
         for item in error.errors():
             name = ".".join(str(part) for part in item["loc"])
             source = sources.get(str(item["loc"][0]) if item["loc"] else "", "default")
-            lines.append(f"Setting '{name}' from {source} is wrong: {item['msg']}.")
+            wrong = "there is none of that name" if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"Setting '{name}' from {source} is wrong: {wrong}.")
         raise BadInput(
-            "\n".join(lines), try_="see `tatin doctor` for every setting and where it comes from."
+            "\n".join(lines), try_="correct it there, or take it out; no command works until then."
         ) from error
 
 

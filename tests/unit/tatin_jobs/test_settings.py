@@ -43,3 +43,10 @@ def test_what_is_wrong_is_named_with_its_source(tmp_path: Path, text: str, envir
     (tmp_path / "tatin.toml").write_text(text)
     with pytest.raises(BadInput, match=words):
         load_settings({"TATIN_HOME": str(tmp_path), **environ})
+
+
+def test_a_setting_that_does_not_exist_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "tatin.toml").write_text("nonsense = 1\n")
+    with pytest.raises(BadInput, match="there is none of that name") as caught:
+        load_settings({"TATIN_HOME": str(tmp_path)})
+    assert str(tmp_path / "tatin.toml") in caught.value.what
