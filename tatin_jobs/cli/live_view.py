@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.text import Text
@@ -11,7 +12,7 @@ from rich.text import Text
 from tatin_jobs.cli.jobs_view import ended, style
 from tatin_jobs.cli.log_view import LineSplitter, follow_log
 from tatin_jobs.cli.readable import EventStream, event_lines
-from tatin_jobs.errors import TatinError
+from tatin_jobs.errors import StoreUnavailable, TatinError
 from tatin_jobs.models import Job, JobEvent, LogChunk
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
@@ -28,25 +29,33 @@ class LiveView:
         self._labels = _labels(jobs)
         self._width = max((len(label) for label in self._labels.values()), default=0)
         self._events_seen = {job.id: 0 for job in jobs}
+        self._catching_up = threading.Lock()
+        self._ended: set[str] = set()
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
 
     def update(self, job: Job) -> None:
         """Show what happened to this job since the last time."""
-        events = self._store.events(job.id)
-        new = events[self._events_seen[job.id] :]
-        self._events_seen[job.id] = len(events)
         if job.state is JobState.FINISHED and job.id in self._threads:
             self._threads.pop(job.id).join(timeout=5)  # its last lines come before its end
-        for event in new:
-            if text := _event_text(event):
-                self.line(job, text, "cyan")
+        self.catch_up(job)
         if job.state is JobState.RUNNING and job.id not in self._threads:  # after the steps that led to its first line
             thread = threading.Thread(target=self._show_log, args=(job,), name=f"log-{job.id}", daemon=True)
             self._threads[job.id] = thread
             thread.start()
-        if any(event.move in ("finish", "cancel", "reap") for event in new) and job.state is JobState.FINISHED:
+        if job.state is JobState.FINISHED and job.id not in self._ended:
+            self._ended.add(job.id)
             self.line(job, ended(job), style(job))
+
+    def catch_up(self, job: Job) -> None:
+        """Show the steps that came since the last time; a job's log does so before each of its lines."""
+        with self._catching_up:
+            events = self._store.events(job.id)
+            new = events[self._events_seen[job.id] :]
+            self._events_seen[job.id] = len(events)
+            for event in new:
+                if text := _event_text(event):
+                    self.line(job, text, "cyan")
 
     def close(self) -> None:
         """End the threads."""
@@ -78,6 +87,9 @@ class _JobLog:
 
     def follow(self, store: Store, stop: threading.Event) -> None:
         for chunks in follow_log(store, self._job.id, follow=True, stop=stop):
+            if chunks:
+                with suppress(StoreUnavailable):  # then they are shown a little late
+                    self._view.catch_up(self._job)
             for chunk in chunks:
                 self.show(chunk)
         for lines in self._lines.values():
