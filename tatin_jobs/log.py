@@ -20,7 +20,8 @@ def set_up_logging(path: Path, *, terminal: bool) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(file)
-    logging.getLogger("huey").setLevel(logging.WARNING)
+    for library in ("huey", "asyncssh"):  # they tell of each message and each channel
+        logging.getLogger(library).setLevel(logging.WARNING)
     if terminal:
         stream = logging.StreamHandler()
         stream.setLevel(logging.WARNING)

@@ -17,6 +17,7 @@ import pytest
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
+from tatin_jobs.models import DEFAULT_IMAGE
 from tests.contract.conftest import HOME_ID, spec_of
 from tests.support.parts import CI_IMAGE, tools_home
 from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
@@ -47,6 +48,7 @@ import asyncio, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from tatin_jobs.home import Home
+from tatin_jobs.models import DEFAULT_IMAGE
 from tests.contract.conftest import spec_of
 from tests.vms.conftest import CiProvider
 
@@ -75,7 +77,9 @@ def vm_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, H
     for name in ("one", "two"):
         home = Home(tmp_path_factory.mktemp("vms") / name)
         home.root.mkdir(mode=0o700)
-        home.images.symlink_to(tools_home() / "images")
+        home.images.mkdir(mode=0o700)
+        for image in (CI_IMAGE, DEFAULT_IMAGE):  # a worker wants the one that jobs get which name none
+            (home.images / image).symlink_to(tools_home() / "images" / CI_IMAGE)
         home.machines.symlink_to(kept)
         home.prepare()
         (home.root / "id").write_text(HOME_ID)
