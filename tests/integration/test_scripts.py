@@ -37,7 +37,7 @@ class Copy:
             shutil.copytree(ROOT / name, self.root / name)
         for name in ("requirements.lock", "requirements-dev.lock", "requirements-node.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, self.root)
-        for name in ("tatin_jobs", "worker"):
+        for name in ("packer", "tatin_jobs", "worker"):
             (self.root / name).mkdir()
         for name in TOOLS:
             if place := shutil.which(name):
