@@ -24,6 +24,9 @@ NO_PROXY: Mapping[str, str] = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "1
 """For the agent's environment, unless the job sets its own: clients honour a proxy even for loopback, and the model
 route is not behind one."""
 
+TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
+"""Holds the attempt's token, for tools whose configuration names a variable as their key."""
+
 
 @dataclass(frozen=True)
 class AgentEvent:

@@ -25,6 +25,7 @@ from tatin_jobs.states import Outcome, Reason
 from tatin_jobs.terminal import clean_line
 from worker.agents.base import (
     NO_PROXY,
+    TOKEN_VARIABLE,
     AgentAdapter,
     AgentEvent,
     AgentPlan,
@@ -40,7 +41,6 @@ from worker.agents.text import LINE_CHARACTERS, clip, exit_text, last_line, unic
 from worker.model_errors import status_in_text, status_reason
 from worker.provision import render
 
-TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
 TYPES: Mapping[str, tuple[str, str]] = {"openai": ("openai-compat", "/v1"), "anthropic": ("anthropic", "")}
 """Dialect -> Crush's name of it, and what it wants behind the address."""
 SESSION_MARK = b"--- tatin: the session of this run, as JSON ---"

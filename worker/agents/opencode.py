@@ -20,7 +20,16 @@ from typing import Any, ClassVar
 
 from tatin_jobs.states import Reason
 from tatin_jobs.terminal import clean_line
-from worker.agents.base import NO_PROXY, AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, route_of
+from worker.agents.base import (
+    NO_PROXY,
+    TOKEN_VARIABLE,
+    AgentAdapter,
+    AgentEvent,
+    AgentPlan,
+    AgentReader,
+    AgentTask,
+    route_of,
+)
 from worker.agents.config import as_file
 from worker.agents.instructions import instruction_paths
 from worker.agents.reading import Failure, JsonReader, call_text, figures, final, mapping, status_of, tool
@@ -28,7 +37,6 @@ from worker.agents.text import LINE_CHARACTERS, clip, unicode
 from worker.model_errors import status_reason
 from worker.provision import render
 
-TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
 TRANSCRIPT_FILES = ("opencode.db", "opencode.db-wal", "opencode.db-shm")
 """OpenCode's session store: one SQLite database, which needs its log beside it when OpenCode was killed."""
 PACKAGES: Mapping[str, str] = {"openai": "@ai-sdk/openai-compatible", "anthropic": "@ai-sdk/anthropic"}

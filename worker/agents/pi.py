@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 
 from tatin_jobs.states import Reason
 from tatin_jobs.terminal import clean_line
-from worker.agents.base import NO_PROXY, AgentAdapter, AgentEvent, AgentPlan, AgentReader, AgentTask, route_of
+from worker.agents.base import (
+    NO_PROXY,
+    TOKEN_VARIABLE,
+    AgentAdapter,
+    AgentEvent,
+    AgentPlan,
+    AgentReader,
+    AgentTask,
+    route_of,
+)
 from worker.agents.config import as_file
 from worker.agents.limits import reset_in_text
 from worker.agents.reading import Failure, JsonReader, call_text, figures, final, items, mapping, parts_text, tool
@@ -27,7 +36,6 @@ from worker.agents.text import LINE_CHARACTERS, clip, unicode
 from worker.model_errors import status_in_text, status_reason
 from worker.provision import render
 
-TOKEN_VARIABLE = "TATIN_MODEL_TOKEN"
 PATIENCE_SECONDS = 600
 """How much longer than the job's ``idle_timeout`` Pi itself waits for its model."""
 APIS: Mapping[str, tuple[str, str]] = {"openai": ("openai-completions", "/v1"), "anthropic": ("anthropic-messages", "")}

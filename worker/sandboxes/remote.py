@@ -165,6 +165,14 @@ class RemoteSandbox(Sandbox):
         if result.exit_status:
             raise SandboxError(f"The clock of sandbox '{self.name}' was not set.", seen=repr(result.stderr[:200]))
 
+    async def reach(self, seconds: float) -> None:
+        """Connect for the first time; one that cannot be reached is closed. Raises SandboxError then."""
+        try:
+            await self.link.connect(seconds)
+        except SandboxError:
+            await self.close()
+            raise
+
     def say_dead(self, seen: str) -> None:
         """The machine is gone; the first word counts."""
         if not self.died.is_set():

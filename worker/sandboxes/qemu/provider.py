@@ -76,11 +76,7 @@ class QemuProvider(SandboxProvider):
             raise SandboxError(f"Sandbox '{name}' is not alive, or was never finished.")
         sandbox = self._sandbox(machine, str(note["host_key"]), int(note["port"]))
         sandbox.handed_over = int(note["handed_over"])
-        try:
-            await sandbox.link.connect(seconds)
-        except SandboxError:
-            await sandbox.close()
-            raise
+        await sandbox.reach(seconds)
         self._live[name] = sandbox
         return sandbox
 

@@ -89,11 +89,7 @@ class TartProvider(SandboxProvider):
         sandbox = self._sandbox(machine, str(note["address"]), str(note["host_key"]))
         sandbox.handed_over = int(note["handed_over"])
         sandbox.image, sandbox.parts = str(note["image"]), note["parts"]
-        try:
-            await sandbox.link.connect(ADOPT_SECONDS)
-        except SandboxError:
-            await sandbox.close()
-            raise
+        await sandbox.reach(ADOPT_SECONDS)
         self._live[name] = sandbox
         return sandbox
 
