@@ -24,7 +24,8 @@ from tatin_jobs.store import BeatAnswer, Booked, Store
 POLL_SECONDS = 1.0
 """How long a dequeue waits at most; Huey asks again at once."""
 TROUBLE_SECONDS = 2.0
-"""The pause after a store that did not answer: claims go on within 5 s of its return (F21)."""
+"""The pause after a store that did not answer, at most: claims go on within 5 s of its return (F21). It is well below a
+lease, for the store may have given a job whose reply was lost, and nobody renews that yet (F24)."""
 MAX_LEASE_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Claimer:
                 lease = self._claim(willing)
             except TatinError as error:
                 log.warning("action=claim waits: %s", error.what)
-                self._closed.wait(TROUBLE_SECONDS)
+                self._closed.wait(min(TROUBLE_SECONDS, self._settings.lease_seconds / 4))
                 return None
             if lease is None:
                 self._nothing = (epoch, self._clock())

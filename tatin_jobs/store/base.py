@@ -10,7 +10,7 @@ import redis
 
 from tatin_jobs.errors import StoreUnavailable
 from tatin_jobs.store.keys import SCHEMA
-from tatin_jobs.store.scripts import TRIES, Scripts, store_errors
+from tatin_jobs.store.scripts import Scripts, repeated, store_errors
 
 
 class Base:
@@ -42,8 +42,7 @@ class Base:
         Raises:
             StoreUnavailable: it does not answer, or another version of Tatin wrote it.
         """
-        with store_errors():
-            schema = self._drawn_schema()
+        schema = repeated(self._drawn_schema)
         if schema != str(SCHEMA):
             raise StoreUnavailable(
                 f"The store was written by another version of Tatin (schema {schema[:10]!r}; this one knows {SCHEMA}).",
@@ -51,19 +50,11 @@ class Base:
             )
 
     def _drawn_schema(self) -> str:
-        """The schema of the store, written on first use. Asked again when a connection breaks: a command that starts
-        should not fail for one lost reply (F24)."""
-        tried = 0
-        while True:
-            tried += 1
-            try:
-                meta = self._key("meta")
-                self._client.hsetnx(meta, "store_id", secrets.token_hex(6))
-                self._client.hsetnx(meta, "schema", str(SCHEMA))
-                return text(self._client.hget(meta, "schema"))
-            except redis.ConnectionError:
-                if tried >= TRIES:
-                    raise
+        """The schema of the store, written on first use."""
+        meta = self._key("meta")
+        self._client.hsetnx(meta, "store_id", secrets.token_hex(6))
+        self._client.hsetnx(meta, "schema", str(SCHEMA))
+        return text(self._client.hget(meta, "schema"))
 
     def store_id(self) -> str:
         """Drawn once; part of every token, since an emptied store counts from 1 again (I2)."""

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from tatin_jobs.names import ID_PREFIX
 from tatin_jobs.states import JobState
 from tatin_jobs.store.base import Base, decoded, text
 from tatin_jobs.store.records import behind_gates, closed_gate, from_ms, job_of, to_ms
-from tatin_jobs.store.scripts import store_errors
+from tatin_jobs.store.scripts import repeated, store_errors
 
 _MANY = 1000
 """More jobs than this in the wanted states: they are found by walking all jobs, newest first."""
@@ -49,11 +50,7 @@ class Questions(Base):
         ids = self._members("gates")
         if not ids:
             return {}
-        with store_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for gate in ids:
-                pipe.hgetall(self._key(f"gate:{gate}"))
-            rows = pipe.execute()
+        rows = repeated(partial(self._hashes, [f"gate:{gate}" for gate in ids]))
         now = self._now_ms()
         found = (closed_gate(gate, decoded(row), now) for gate, row in zip(ids, rows, strict=True))
         return {gate.id: gate for gate in found if gate is not None}
@@ -69,13 +66,15 @@ class Questions(Base):
         found: list[tuple[str, Mapping[str, str]]] = []
         for start in range(0, len(ids), _PAGE):
             page = ids[start : start + _PAGE]
-            with store_errors():
-                pipe = self._client.pipeline(transaction=False)
-                for job_id in page:
-                    pipe.hgetall(self._key(f"job:{job_id}"))
-                rows = pipe.execute()
+            rows = repeated(partial(self._hashes, [f"job:{job_id}" for job_id in page]))
             found += [(job_id, decoded(row)) for job_id, row in zip(page, rows, strict=True) if row]
         return found
+
+    def _hashes(self, names: Iterable[str]) -> list[dict[bytes, bytes]]:
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(self._key(name))
+        return cast("list[dict[bytes, bytes]]", pipe.execute())
 
     def batch(self, batch_id: str) -> Batch:
         """One batch. Raises UnknownId."""

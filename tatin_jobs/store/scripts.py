@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -30,6 +30,7 @@ _ON_FULL_MEMORY = (
 """Scripts that must go on when maxmemory is reached: what runs must be able to end (F27). fakeredis refuses the line
 that says so, hence only a real server is told."""
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
+T = TypeVar("T")
 _PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 
 
@@ -64,6 +65,20 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable("The store refused.", seen=str(error)[:300], try_=advice) from error
     except redis.RedisError as error:
         raise StoreUnavailable("The store failed.", seen=str(error)[:300]) from error
+
+
+def repeated(question: Callable[[], T]) -> T:
+    """The answer to a question that may be asked twice: asked again when its connection breaks, for one lost reply
+    should neither end a command that starts nor keep a claim from its job (F24).
+
+    Raises:
+        StoreUnavailable: no try got an answer.
+    """
+    with store_errors():
+        for _ in range(TRIES - 1):
+            with suppress(redis.ConnectionError):
+                return question()
+        return question()
 
 
 class Scripts:
