@@ -9,6 +9,8 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -170,7 +172,7 @@ async def test_the_end_of_a_machine_is_seen(provider: SandboxProvider, how: str)
 async def test_a_killed_workers_machine_is_found_and_a_foreign_one_left_alone(
     vm_homes: tuple[Home, Home],
 ) -> None:
-    """F10: adopted, then destroyed; a machine that is not ours lives on."""
+    """F10: adopted, also when its image was removed meanwhile, then destroyed; a machine that is not ours lives on."""
     home, name = vm_homes[1], f"tatin-{HOME_ID}-orphan-1"
     program = shutil.which("qemu-system-x86_64") or "qemu-system-aarch64"
     options = ["-M", "none", "-name", "tatin-else-1", "-display", "none", "-S", "-nodefaults"]
@@ -181,7 +183,10 @@ async def test_a_killed_workers_machine_is_found_and_a_foreign_one_left_alone(
         assert list(await provider.list()) == [name]
         machine, _ = process.Machine.find(name, home.sandboxes / name)
         assert machine is not None
-        adopted = await provider.adopt(name)
+        with _without_images(home):
+            adopted = await provider.adopt(name)
+        assert adopted.image.startswith(f"{CI_IMAGE}@")
+        assert adopted.parts["opencode"]
         assert (await adopted.run(["whoami"])).stdout == b"agent\n"
         (home.sandboxes / name / host_process.NOTE).unlink()  # as if the worker had died before it was written
         await CiProvider(home, HOME_ID).destroy(name)
@@ -191,6 +196,13 @@ async def test_a_killed_workers_machine_is_found_and_a_foreign_one_left_alone(
     finally:
         foreign.kill()
         await foreign.wait()
+
+
+@contextmanager
+def _without_images(home: Home) -> Iterator[None]:
+    hidden = home.images.rename(home.root / "hidden")
+    yield
+    hidden.rename(home.images)
 
 
 async def test_what_cannot_be_made_leaves_nothing(provider: SandboxProvider, vm_homes: tuple[Home, Home]) -> None:

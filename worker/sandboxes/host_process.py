@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,10 @@ NOTE = "machine.json"
 POLL_SECONDS = 0.5
 END_SECONDS = 20.0
 SAME_START_SECONDS = 0.05
+LOG_BYTES = 2**20
+"""What is kept of what a machine's process prints: a guest may be able to make it print without end."""
+LOG_SECONDS = 5.0
+SAID_BYTES = 300
 
 
 class HostProcess:
@@ -48,7 +53,7 @@ class HostProcess:
             SandboxError: it cannot be started, or ended at once; with its own words.
         """
         try:
-            with (folder / cls.log_name).open("wb") as log:
+            with (folder / cls.log_name).open("ab") as log:
                 child = await asyncio.create_subprocess_exec(
                     *argv,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -116,6 +121,14 @@ class HostProcess:
             return False
         return True
 
+    async def hold_log(self) -> None:
+        """Cut the log back to its first ``LOG_BYTES`` whenever it is longer; never returns."""
+        while True:
+            with suppress(OSError):
+                if (self.folder / self.log_name).stat().st_size > LOG_BYTES:
+                    os.truncate(self.folder / self.log_name, LOG_BYTES)  # what is printed next is appended
+            await asyncio.sleep(LOG_SECONDS)
+
     def terminate(self) -> None:
         """SIGTERM."""
         with suppress(psutil.Error):
@@ -142,8 +155,9 @@ class HostProcess:
 
     @classmethod
     def _said(cls, folder: Path) -> str:
-        with suppress(OSError):
-            return (folder / cls.log_name).read_text(errors="replace").strip()[-300:]
+        with suppress(OSError), (folder / cls.log_name).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - SAID_BYTES))
+            return log.read(SAID_BYTES).decode(errors="replace").strip()
         return ""
 
 

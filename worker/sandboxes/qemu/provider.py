@@ -76,6 +76,7 @@ class QemuProvider(SandboxProvider):
             raise SandboxError(f"Sandbox '{name}' is not alive, or was never finished.")
         sandbox = self._sandbox(machine, str(note["host_key"]), int(note["port"]))
         sandbox.handed_over = int(note["handed_over"])
+        sandbox.image, sandbox.parts = str(note.get("made_from", "")), note.get("parts", {})
         await sandbox.reach(seconds)
         self._live[name] = sandbox
         return sandbox
@@ -175,6 +176,8 @@ class QemuProvider(SandboxProvider):
             machine.note(
                 image=image.folder.name,
                 image_name=image.note.name,
+                made_from=f"{image.note.name}@{image.note.digest[:16]}",
+                parts=dict(image.note.parts),
                 frozen=shape.key,
                 cpus=shape.cpus,
                 memory_mib=shape.memory_mib,

@@ -20,6 +20,7 @@ class QemuSandbox(RemoteSandbox):
         super().__init__(machine.name, link, CAPABILITIES)
         self.machine = machine
         self._watch = asyncio.create_task(self._watch_end())
+        self._log = asyncio.create_task(machine.hold_log())
 
     async def usage(self) -> SandboxUsage:
         found = await super().usage()
@@ -28,6 +29,7 @@ class QemuSandbox(RemoteSandbox):
 
     async def close(self) -> None:
         self._watch.cancel()
+        self._log.cancel()
         await super().close()
 
     async def _watch_end(self) -> None:
