@@ -77,11 +77,15 @@ def _as_service(action: Action, flags: list[str]) -> int:
 
     settings = load_settings(os.environ)
     wanted = service(settings, flags)
+    if wanted.path.exists():
+        say("one is there; it ends when what it runs has ended")
     if action is Action.UNINSTALL:
         say(f"✓ removed {wanted.path}" if uninstall(wanted) else f"No service is installed: no {wanted.path}")
         return EXIT_OK
     install(wanted, settings)
     say(f"✓ {wanted.path}\n  look at it: {wanted.look}")
+    if wanted.hint:
+        say(f"  {wanted.hint}")
     return EXIT_OK
 
 
