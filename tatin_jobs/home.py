@@ -4,6 +4,7 @@
     <home>/tatin.toml    the worker's settings
     <home>/worker.lock   held by the one worker of this home
     <home>/claim         the nonces of its newest claims
+    <home>/reach.json    whether the worker, as a service of launchd, reaches its guests
     <home>/store/        the embedded Valkey: its lock, append-only file and log
     <home>/jobs/<id>/attempt-<n>/   results
     <home>/blobs/<sha256>           prompts over 64 KiB, inputs, packed local repositories
@@ -47,6 +48,10 @@ class Home:
     @property
     def claim_note(self) -> Path:
         return self.root / "claim"
+
+    @property
+    def reach(self) -> Path:
+        return self.root / "reach.json"
 
     @property
     def store(self) -> Path:

@@ -301,6 +301,8 @@ class WorkerInfo(Frozen):
     offer: Offer
     sandbox: str
     started_at: datetime
+    every_seconds: float = 5
+    """How often it announces itself."""
     seen_at: datetime | None = None
     """By the store's clock; set on reading."""
     draining: bool = False

@@ -131,6 +131,8 @@ class Settings(_Section):
     slots: int | None = Field(default=None, ge=1, le=512)
     """Attempts at once; default: one per offered CPU, 64 at most."""
     sandbox: str = "auto"
+    tart_ssh: Literal["network", "exec"] = "network"
+    """How Tart's guests are reached: by their address, or through ``tart exec``, which needs no network."""
     tags: tuple[str, ...] = ()
     disk_floor_mib: int = Field(default=5 * 1024, ge=0)
     """No claim while less than this is free."""
@@ -187,6 +189,7 @@ ENVIRONMENT: dict[str, str] = {
     "TATIN_WORKER_NAME": "worker_name",
     "TATIN_SLOTS": "slots",
     "TATIN_SANDBOX": "sandbox",
+    "TATIN_TART_SSH": "tart_ssh",
     "TATIN_LEASE_SECONDS": "lease_seconds",
     "TATIN_BEAT_SECONDS": "beat_seconds",
     "TATIN_REAP_SECONDS": "reap_seconds",

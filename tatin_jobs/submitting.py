@@ -20,6 +20,7 @@ from tatin_jobs.pruning import blobs_kept, blobs_of, drop_new_blobs, present_blo
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
+from tatin_jobs.terminal import clean_line
 from tatin_jobs.units import format_size
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _drop(store: Store, home: Home, known: frozenset[str]) -> None:
 
 
 def live_workers(store: Store) -> list[WorkerInfo]:
-    """The workers that announced themselves within the last minute."""
+    """The workers that announce themselves."""
     return [info for info in store.workers() if not store.is_silent(info)]
 
 
@@ -202,8 +203,14 @@ def default_need(settings: Settings) -> Need:
 
 def at_once_range(needs: Sequence[Need], workers: Sequence[WorkerInfo]) -> tuple[int, int]:
     """(fewest, most) jobs of one of these needs that all these workers run at once."""
-    totals = [sum(at_once(need, info.offer) for info in workers if not info.draining) for need in set(needs)]
+    takers = [info.offer for info in workers if not info.draining and not info.problem]
+    totals = [sum(at_once(need, offer) for offer in takers) for need in set(needs)]
     return min(totals, default=0), max(totals, default=0)
+
+
+def take_nothing(workers: Sequence[WorkerInfo]) -> list[str]:
+    """A line for each worker that claims nothing, with why."""
+    return [f"worker '{info.name}' takes nothing: {clean_line(info.problem)}" for info in workers if info.problem]
 
 
 def why_never(need: Need, workers: Sequence[WorkerInfo]) -> str | None:

@@ -21,6 +21,7 @@ from worker.capacity import free_disk_mib
 from worker.gateway.prices import check_prices
 from worker.gateway.providers import api_root
 from worker.guest_trust import certificates_in
+from worker.reach import read_reach, wait_for_reach
 from worker.sandboxes import KINDS
 from worker.sandboxes.base import Finding, SandboxProvider
 
@@ -39,6 +40,7 @@ def checks(settings: Settings) -> list[Finding]:
     return [
         _python(sys.version_info[:2]),
         *_sandbox(settings, home),
+        *_reach(home),
         *_trust(settings),
         *_agent_tools(settings, home),
         *_own_agents(settings),
@@ -72,11 +74,18 @@ def _sandbox(settings: Settings, home: Home) -> list[Finding]:
     for kind, make in KINDS.items():
         if settings.sandbox in ("auto", kind):
             provider = make(home, _NO_HOME_ID)
+            provider.configure(settings)
             found = list(provider.check())
             if all(finding.ok for finding in found):
                 return [*found, _egress(provider)]
             wrong += found
     return wrong
+
+
+def _reach(home: Home) -> Iterator[Finding]:
+    """What the service of launchd saw; while it tries, that is waited for."""
+    if read_reach(home) and (reach := wait_for_reach(home)):
+        yield reach.finding
 
 
 def _egress(provider: SandboxProvider) -> Finding:

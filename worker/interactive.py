@@ -59,7 +59,7 @@ def provider_of_machines(settings: Settings, home: Home) -> SandboxProvider:
     errors = []
     for kind in kinds if wanted == "auto" else [wanted]:
         try:
-            return choose_provider(kind, home, home.id())
+            return choose_provider(settings, home, home.id(), kind)
         except PartMissing as error:
             errors.append(error)
     raise PartMissing("No virtual machine can be made on this host.", seen=errors[0].seen, try_=errors[0].try_)
@@ -172,6 +172,8 @@ def _ssh(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -
         "LogLevel": "ERROR",
     }
     argv = [program, "-F", "none", "-p", str(endpoint.port)]
+    if endpoint.proxy:
+        options["ProxyCommand"] = shlex.join(endpoint.proxy).replace("%", "%%")
     argv += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
     inside = shlex.join(command) if command else "cd work; exec bash -l"
     argv += [*(() if command else ("-t",)), f"{endpoint.user}@{endpoint.host}", inside]

@@ -50,6 +50,7 @@ from worker.leases import Beats, Claimer, Reaper
 from worker.loop import LoopThread
 from worker.notifier import Notifier
 from worker.offers import Offers
+from worker.reach import Reaching
 from worker.recovery import recover
 from worker.redaction import RedactingFilter
 from worker.repository import Repositories
@@ -112,7 +113,7 @@ class Worker:
         self._store = store
         self._loop = LoopThread()
         home_id = home.id()
-        provider = choose_provider(settings.sandbox, home, home_id)
+        provider = choose_provider(settings, home, home_id)
         self._context = Context(
             settings=settings,
             home=home,
@@ -126,6 +127,7 @@ class Worker:
             journal=Journal(home.journal),
         )
         self._awake = Awake()
+        self._reaching = Reaching(self._context)
         self._problem = ""
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
@@ -175,6 +177,7 @@ class Worker:
             log.warning("action=announce waits: %s", error.what)
         self._reaper.start()
         self._notifier.start()
+        self._loop.submit(self._reaching.start()).result()
         sweeper = self._loop.submit(self._keep_sweeping())
         huey = make_huey(self._claimer)
         register(huey, self._claimer.take, self._start)
@@ -188,6 +191,7 @@ class Worker:
             self._wait(consumer, batch)
         finally:
             self._shut_down(consumer)
+            self._loop.submit(self._reaching.aclose()).result()
             sweeper.cancel()
             self._reaper.stop()
             self._notifier.stop()
@@ -201,7 +205,7 @@ class Worker:
     # Claiming
 
     def _may_claim(self) -> bool:
-        if self._stop_asked or self._problem:
+        if self._stop_asked or self._problem or self._reaching.problem:
             return False
         return below_floor(self._settings) is None
 
@@ -219,7 +223,7 @@ class Worker:
         self._announce()
 
     def _announce(self) -> None:
-        problem = self._problem or below_floor(self._settings) or ""
+        problem = self._problem or self._reaching.problem or below_floor(self._settings) or ""
         self._store.enroll(self._settings.worker_name, self._context.home_id)
         self._store.announce(
             WorkerInfo(
@@ -230,6 +234,7 @@ class Worker:
                 offer=self._context.offer,
                 sandbox=self._context.provider.kind,
                 started_at=self._started_at,
+                every_seconds=self._settings.reap_seconds,
                 draining=bool(self._stop_asked),
                 problem=problem,
                 running=self._attempts.running(),
@@ -240,7 +245,7 @@ class Worker:
     async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self._problem = await sweep(self._context, self._attempts.sandboxes)
+            self._problem = await sweep(self._context, lambda: self._attempts.sandboxes() | self._reaching.sandboxes)
 
     # Ending
 

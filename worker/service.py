@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tatin_jobs.errors import BadInput, PartMissing
 from tatin_jobs.settings import ENVIRONMENT, Settings
+from worker.reach import SERVICE_VARIABLE
 
 UNIT = "tatin-worker.service"
 LABEL = "dev.tatin.worker"
@@ -49,6 +50,8 @@ class Service:
     """When the file is gone."""
     hint: str = ""
     """What else a person should know of it."""
+    tells_reach: bool = False
+    """It notes whether it reaches its guests (``worker.reach``)."""
 
 
 def service(
@@ -198,7 +201,7 @@ def _launchd(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]
     body = {
         "Label": LABEL,
         "ProgramArguments": list(argv),
-        "EnvironmentVariables": _environment(settings, environ),
+        "EnvironmentVariables": {**_environment(settings, environ), SERVICE_VARIABLE: "launchd"},
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ExitTimeOut": int(stop_seconds),
@@ -217,6 +220,7 @@ def _launchd(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]
         stop=(("launchctl", "bootout", target),),
         stop_seconds=stop_seconds,
         loaded=("launchctl", "print", target),
+        tells_reach=True,
         look=f"launchctl print {target}; tail -f {log}",
     )
 

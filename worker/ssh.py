@@ -40,12 +40,14 @@ _KEY_ALGORITHM = "ssh-ed25519"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a guest's SSH server is and who it is. ``host_key`` is an OpenSSH public key line; no other is accepted."""
+    """Where a guest's SSH server is and who it is. ``host_key`` is an OpenSSH public key line; no other is accepted.
+    ``proxy``: a program whose stdin and stdout are the connection; ``host`` and ``port`` are only its name then."""
 
     host: str
     port: int
     user: str
     host_key: str
+    proxy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Link:
                 return await asyncssh.connect(
                     endpoint.host,
                     endpoint.port,
+                    proxy_command=endpoint.proxy or None,
                     username=endpoint.user,
                     config=None,
                     known_hosts=([asyncssh.import_public_key(endpoint.host_key)], [], []),
@@ -332,6 +335,8 @@ def _number(name: str) -> int:
 
 
 def _words(error: BaseException) -> str:
-    """What a foreign error says, in one line; a guest may have written it."""
+    """What a foreign error says, in one line; a guest may have written it. asyncio leaves out what an errno means."""
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno and os.strerror(error.errno) not in text:
+        text = f"{os.strerror(error.errno)}: {text}"
     return "".join(char if char.isprintable() else "?" for char in text)[:300]

@@ -107,7 +107,7 @@ def _capacity(settings: Settings) -> list[Row]:
 
     home = Home(settings.home)
     try:
-        kind = choose_provider(settings.sandbox, home, home.id()).kind
+        kind = choose_provider(settings, home, home.id()).kind
     except (TatinError, OSError):
         return []  # the sandbox's own findings say why
     offer = offer_of(settings, kind)

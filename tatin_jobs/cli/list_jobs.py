@@ -17,7 +17,7 @@ from tatin_jobs.models import Batch, Job, WorkerInfo
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
-from tatin_jobs.submitting import at_once_range, default_need, live_workers, why_never
+from tatin_jobs.submitting import at_once_range, default_need, live_workers, take_nothing, why_never
 from tatin_jobs.terminal import clean_line
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def _notes(store: Store, jobs: list[Job]) -> list[str]:
         lines.append(
             f"◐ {gate.kind} {clean_line(gate.name)} is held{until}: {clean_line(gate.message)}".replace("  ", " ")
         )
-    never = impossible(jobs, live_workers(store))
+    workers = live_workers(store)
+    lines += [f"! {line}" for line in take_nothing(workers)]
+    never = impossible(jobs, workers)
     lines += [f"! {job_id}: {why}" for job_id, why in list(never.items())[:NEVER_SHOWN]]
     if len(never) > NEVER_SHOWN:
         lines.append(f"! and {len(never) - NEVER_SHOWN} more that no worker can take")

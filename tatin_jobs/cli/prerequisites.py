@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tatin_jobs.errors import AttemptError, BadInput, Missing
 from tatin_jobs.home import Home
 from tatin_jobs.needs import at_once
-from tatin_jobs.settings import Settings
+from tatin_jobs.settings import ModelProvider, Settings
 from tatin_jobs.submitting import why_never
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_host(settings: Settings, home: Home) -> Offer:
 
     if short := below_floor(settings):
         raise Missing(f"No job can run on this host: {short}.", try_="`tatin prune`, or set TATIN_DISK_FLOOR lower.")
-    return offer_of(settings, choose_provider(settings.sandbox, home, home.id()).kind)
+    return offer_of(settings, choose_provider(settings, home, home.id()).kind)
 
 
 def check_jobs(read: Sequence[ReadJob], settings: Settings, offer: Offer) -> None:
@@ -62,12 +62,14 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, offer: Offer) -> Non
             )
 
 
-def check_workers(read: Sequence[ReadJob], workers: Sequence[WorkerInfo]) -> None:
-    """Whether a worker that runs can take each of these: whoever follows a job must not wait for what never comes.
+def check_workers(read: Sequence[ReadJob], workers: Sequence[WorkerInfo], settings: Settings) -> None:
+    """Whether a worker that runs can take each of these: whoever follows a job must not wait for what never comes. Of
+    this home's own worker, which has these settings, also whether it has the tool and the model server.
 
     Raises:
-        Missing: none can.
+        Missing: none can. PartMissing: a tool is not installed. BadInput: there is no such model server.
     """
+    own = workers[0].offer if [info.name for info in workers] == [settings.worker_name] else None
     for item in read:
         if why := why_never(item.need, workers):
             raise Missing(
@@ -75,6 +77,9 @@ def check_workers(read: Sequence[ReadJob], workers: Sequence[WorkerInfo]) -> Non
                 seen=why,
                 try_="ask for less in `resources` or `requires`, or `tatin submit` it for another worker.",
             )
+        if own:
+            _check_tool(item.spec, settings, own)
+            _model_server(item.spec, settings)
 
 
 def _check_tool(spec: JobSpec, settings: Settings, offer: Offer) -> None:
@@ -91,15 +96,21 @@ def _check_tool(spec: JobSpec, settings: Settings, offer: Offer) -> None:
 
 
 def _check_model(spec: JobSpec, settings: Settings) -> None:
+    provider = _model_server(spec, settings)
+    if provider:
+        provider.key()
+
+
+def _model_server(spec: JobSpec, settings: Settings) -> ModelProvider | None:
     from worker.agents import adapter
     from worker.gateway import select_provider, speaking
 
     if spec.model is None:
-        return
+        return None
     with _missing():
         name, provider = select_provider(settings, spec.model)
         speaking(name, provider, spec.tool, adapter(spec.tool, settings.agent_classes).apis)
-    provider.key()
+    return provider
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def command(
                 session.home,
                 job_files,
                 now(),
-                check=lambda read: check_workers(read, workers),
+                check=lambda read: check_workers(read, workers, session.settings),
             )
             tell_warnings(submitted, workers)
             say(f"batch {submitted.batch.id}: the worker of this home runs it")

@@ -17,7 +17,15 @@ from tatin_jobs.cli.output import print_json, say, warn, write_text
 from tatin_jobs.cli.session import now, open_session
 from tatin_jobs.settings import load_settings
 from tatin_jobs.states import JobState
-from tatin_jobs.submitting import JobFiles, Submitted, at_once_range, live_workers, submit_files, why_never
+from tatin_jobs.submitting import (
+    JobFiles,
+    Submitted,
+    at_once_range,
+    live_workers,
+    submit_files,
+    take_nothing,
+    why_never,
+)
 from tatin_jobs.terminal import clean
 
 if TYPE_CHECKING:
@@ -56,6 +64,8 @@ def tell_warnings(submitted: Submitted, workers: list[WorkerInfo]) -> None:
     for info in workers:
         if info.egress_warning:
             warn(f"worker '{info.name}' ({info.sandbox}) does not keep all network rules: {info.egress_warning}.")
+    for line in take_nothing(workers):
+        warn(f"{line}.")
     for job in submitted.jobs:
         if why := why_never(job.need, workers):
             warn(f"{job.id}: {why}.")

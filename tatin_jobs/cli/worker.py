@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tatin_jobs.cli.output import say, warn
-from tatin_jobs.errors import EXIT_OK, BadInput
+from tatin_jobs.errors import EXIT_MISSING, EXIT_OK, BadInput
 from tatin_jobs.home import Home
 from tatin_jobs.log import set_up_logging
 from tatin_jobs.models import Offer
@@ -63,7 +63,7 @@ def command(
     home = Home(settings.home)
     home.prepare()
     set_up_logging(home.root / "worker.log", terminal=True)
-    provider = choose_provider(settings.sandbox, home, home.id())
+    provider = choose_provider(settings, home, home.id())
     say(_offered(settings, provider.kind, offer_of(settings, provider.kind)))
     if short := below_floor(settings):
         warn(f"no job starts here: {short}.")
@@ -76,17 +76,36 @@ def _as_service(action: Action, flags: list[str]) -> int:
     from worker.service import install, service, uninstall
 
     settings = load_settings(os.environ)
+    home = Home(settings.home)
     wanted = service(settings, flags)
     if wanted.path.exists():
         say("one is there; it ends when what it runs has ended")
     if action is Action.UNINSTALL:
+        home.reach.unlink(missing_ok=True)
         say(f"✓ removed {wanted.path}" if uninstall(wanted) else f"No service is installed: no {wanted.path}")
         return EXIT_OK
+    home.reach.unlink(missing_ok=True)
     install(wanted, settings)
     say(f"✓ {wanted.path}\n  look at it: {wanted.look}")
     if wanted.hint:
         say(f"  {wanted.hint}")
-    return EXIT_OK
+    return _tell_reach(home) if wanted.tells_reach else EXIT_OK
+
+
+def _tell_reach(home: Home) -> int:
+    """What the service says of its guests, when it has tried."""
+    from worker.reach import wait_for_reach
+
+    say("it makes one machine to see whether it reaches guests; where macOS asks for the local network, allow it")
+    reach = wait_for_reach(home)
+    if reach is None:
+        warn("the service has said nothing yet; look at it as above.")
+        return EXIT_MISSING
+    found = reach.finding
+    say(f"{'✓' if found.ok else '✗'} {found.seen}")
+    if found.fix:
+        say(f"  {found.fix}; it takes no job until then")
+    return EXIT_OK if found.ok else EXIT_MISSING
 
 
 def _mib(text: str | None) -> int | None:

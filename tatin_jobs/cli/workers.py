@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from tatin_jobs.cli.jobs_view import age
 from tatin_jobs.cli.options import AsJson
 from tatin_jobs.cli.output import cell, console, plain_table, print_json, say
@@ -30,7 +32,7 @@ def command(as_json: AsJson = False) -> None:
         table.add_row(
             cell("✗" if silent or info.problem else "◐" if info.draining else "●"),
             cell(info.name),
-            cell(_status(info, silent), limit=80),
+            cell(_status(info, silent, moment), limit=200),
             cell(f"{len(info.running)}/{offer.slots}"),
             cell(offer.cpus),
             cell(format_size(offer.memory_mib * MIB)),
@@ -41,9 +43,10 @@ def command(as_json: AsJson = False) -> None:
     console().print(table)
 
 
-def _status(info: WorkerInfo, silent: bool) -> str:
+def _status(info: WorkerInfo, silent: bool, moment: datetime) -> str:
     if silent:
-        return "silent: its host or its store connection is gone"
+        since = f" for {age(info.seen_at, moment)}" if info.seen_at else ""
+        return f"no beat{since}: it, its host or its way to the store is gone"
     if info.problem:
         return f"claims nothing: {info.problem}"
     return "draining" if info.draining else "claiming"

@@ -12,8 +12,12 @@ from tatin_jobs.store.base import Base, text
 from tatin_jobs.store.records import from_ms, to_ms
 from tatin_jobs.store.scripts import store_errors
 
-SEEN_LIMIT_SECONDS = 60
-"""A worker that announced itself longer ago is shown as silent. For people only: no job is taken back for it."""
+NAME_FREE_SECONDS = 60
+"""The name of a worker that announced itself longer ago may be another's."""
+MISSED = 3
+"""A worker that left out so many announcements is shown as silent. For people only: no job is taken back for it."""
+LEAST_SILENCE_SECONDS = 15
+"""A busy host may be late."""
 
 
 class Workers(Base):
@@ -25,7 +29,7 @@ class Workers(Base):
         Raises:
             WrongState: a worker of another home has it.
         """
-        answer = self._scripts.call("enroll", worker, home_id, SEEN_LIMIT_SECONDS * 1000)
+        answer = self._scripts.call("enroll", worker, home_id, NAME_FREE_SECONDS * 1000)
         if text(answer[0]) == "refused":
             raise WrongState(
                 f"Another worker is called '{worker}'.",
@@ -69,8 +73,9 @@ class Workers(Base):
         return found
 
     def is_silent(self, info: WorkerInfo) -> bool:
-        """Whether a worker has not announced itself for a minute, by the store's clock."""
-        return info.seen_at is None or self._now_ms() - to_ms(info.seen_at) > SEEN_LIMIT_SECONDS * 1000
+        """Whether a worker has not announced itself when it should have, by the store's clock."""
+        limit = max(LEAST_SILENCE_SECONDS, MISSED * info.every_seconds)
+        return info.seen_at is None or self._now_ms() - to_ms(info.seen_at) > limit * 1000
 
     def drain(self, worker: str, on: bool) -> None:
         """Tell a worker to claim nothing more, or to claim again."""

@@ -10,6 +10,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -327,6 +328,23 @@ def test_workers_and_drain(home: Path, queue: Queue) -> None:
     assert tatin(home, "drain", "here", "--off").code == 0
     assert tatin(home, "workers", "--json").json()["workers"][0]["draining"] is False
     assert tatin(home, "drain", "nobody").code == 2
+
+
+def test_a_worker_that_takes_nothing_is_named_with_why(home: Path, queue: Queue) -> None:
+    queue.announce(problem="its service reaches no guest")
+    queue.submit(make_job())
+    for command in ("workers", "list"):
+        assert "its service reaches no guest" in tatin(home, command).text
+    assert "1 worker, 0 of the default job run at once" in tatin(home, "list").text
+
+
+def test_a_worker_whose_beats_have_stopped_does_not_count(home: Path, queue: Queue) -> None:
+    """It was killed: nobody says so for it."""
+    queue.announce()
+    seen = int(datetime.now(UTC).timestamp() * 1000) - 20_000
+    queue.store._client.hset(queue.store._key("seen"), "here", str(seen))
+    assert "no beat for 2" in tatin(home, "workers").text
+    assert "no worker is running" in tatin(home, "list").text
 
 
 def test_prune_keeps_what_waits_and_what_is_named(home: Path, queue: Queue) -> None:

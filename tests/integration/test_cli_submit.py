@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tatin_jobs.settings import load_settings
 from tatin_jobs.states import JobState
 from tests.support.cli import Queue, open_queue, tatin
 from worker.main import home_lock
@@ -99,6 +100,8 @@ def test_a_submit_tells_how_many_run_at_once_and_what_never_will(queue: Queue, r
     queue.announce()
     fits = job_file(tmp_path, repo, "fits", more="resources: {cpus: 2, memory: 1GiB, disk: 1GB}\n")
     assert "2 of these run at once here" in tatin(queue.home.root, "submit", str(fits)).err
+    queue.announce(problem="the disk is full")
+    assert "worker 'here' takes nothing: the disk is full" in tatin(queue.home.root, "submit", str(fits)).err
     large = job_file(tmp_path, repo, "large", more="resources: {memory: 64GiB}\n")
     done = tatin(queue.home.root, "submit", str(large))
     assert done.code == 0
@@ -115,15 +118,26 @@ def test_run_submits_nothing_that_this_host_can_never_run(queue: Queue, repo: Pa
     assert blobs(queue) == []
 
 
-def test_run_beside_a_worker_submits_nothing_that_no_worker_can_take(queue: Queue, repo: Path, tmp_path: Path) -> None:
-    """Else it would follow the job for ever."""
-    queue.announce()
-    path = job_file(tmp_path, repo, "large", more="resources: {memory: 64GiB}\n")
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("resources: {memory: 64GiB}\n", "would wait for ever|offers 4096 MiB of memory of 65536"),
+        ("sandbox: qemu\n", "would wait for ever|has not sandbox:qemu"),
+        ("model: {provider: nowhere, name: m}\n", "nowhere"),
+    ],
+    ids=["memory", "sandbox", "model server"],
+)
+def test_run_beside_a_worker_submits_nothing_that_no_worker_can_take(
+    queue: Queue, repo: Path, tmp_path: Path, more: str, words: str
+) -> None:
+    """Else it would follow the job for ever, or until it has failed for what is known now."""
+    queue.announce(name=load_settings({}).worker_name)
+    path = job_file(tmp_path, repo, "large", more=more)
     with home_lock(queue.home):
         done = tatin(queue.home.root, "run", str(path))
     assert done.code == 3
-    assert "would wait for ever" in done.err
-    assert "offers 4096 MiB of memory of 65536" in done.err
+    for text in words.split("|"):
+        assert text in done.err
     assert queue.store.list_jobs() == []
     assert blobs(queue) == []
 

@@ -1,22 +1,29 @@
-"""The SSH link and what is built on it, against a real OpenSSH server on loopback."""
+"""The SSH link and what is built on it, against a real OpenSSH server: over loopback, and through ``tart exec`` of the
+stand-in, whose guest is this host."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tatin_jobs.errors import SandboxError
 from tests.support.sshd import Sshd, running_sshd
+from tests.support.tart import STAND_IN, Tart, host_agent
+from tests.support.wait import until
+from worker import ssh
 from worker.sandboxes.base import Capabilities, Sandbox, StartSpec
 from worker.sandboxes.remote import RemoteSandbox
+from worker.sandboxes.tart.cli import exec_proxy
 from worker.sandboxes.transfer import feed
-from worker.ssh import Link, command_line, new_key, worker_key
+from worker.ssh import Endpoint, Link, command_line, new_key, worker_key
 
 pytestmark = pytest.mark.needs("sshd")
 CAPABILITIES = Capabilities(
@@ -32,8 +39,30 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-async def link(sshd: Sshd) -> AsyncIterator[Link]:
-    made = Link("tatin-test", sshd.endpoint, sshd.key, lambda: None)
+def tart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tart]:
+    """With a machine called ``guest`` that runs."""
+    made = Tart(tmp_path / "tart")
+    made.good("create", "guest", "--linux", "--disk-size", "1")
+    made.dial(guest={"exec": host_agent()})
+    made.run("guest")
+    made.good("ip", "guest", "--wait", "20")
+    monkeypatch.setenv("TART_HOME", str(made.home))
+    monkeypatch.setenv("PATH", f"{STAND_IN.parent}{os.pathsep}{os.environ['PATH']}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["network", "exec"])
+def endpoint(request: pytest.FixtureRequest, sshd: Sshd) -> Endpoint:
+    if request.param == "network":
+        return sshd.endpoint
+    request.getfixturevalue("tart")
+    return replace(sshd.endpoint, host="guest", proxy=exec_proxy("guest", sshd.endpoint.port))
+
+
+@pytest.fixture
+async def link(endpoint: Endpoint, sshd: Sshd) -> AsyncIterator[Link]:
+    made = Link("tatin-test", endpoint, sshd.key, lambda: None)
     yield made
     await made.close()
 
@@ -73,6 +102,17 @@ async def test_many_programs_share_one_connection(sandbox: Sandbox, sshd: Sshd) 
     results = await asyncio.gather(*(sandbox.run(["sh", "-c", f"sleep 0.05; echo {n}"], cwd="/") for n in range(20)))
     assert [int(result.stdout) for result in results] == list(range(20))
     assert len(sshd.process.children()) == 1
+
+
+async def test_nothing_is_left_of_a_closed_connection(link: Link, sshd: Sshd) -> None:
+    await link.connect(20)
+    assert sshd.process.children()
+    await link.close()
+    until(lambda: not sshd.process.children() and not _relays())
+
+
+def _relays() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if "create_connection" in str(child.cmdline())]
 
 
 async def test_a_command_that_no_shell_could_take_is_refused(sandbox: Sandbox) -> None:
@@ -138,16 +178,16 @@ async def test_a_dead_guest_is_told_at_once(sshd: Sshd) -> None:
         await link.connect(30)
 
 
-async def test_another_host_key_is_never_accepted(sshd: Sshd) -> None:
+async def test_another_host_key_is_never_accepted(endpoint: Endpoint, sshd: Sshd) -> None:
     """A55, F51: at once, and with no command sent."""
-    link = Link("tatin-test", replace(sshd.endpoint, host_key=new_key("other").public), sshd.key, lambda: None)
+    link = Link("tatin-test", replace(endpoint, host_key=new_key("other").public), sshd.key, lambda: None)
     async with asyncio.timeout(10):
         with pytest.raises(SandboxError, match="host key"):
             await link.connect(60)
 
 
-async def test_another_key_is_refused_at_once(sshd: Sshd) -> None:
-    link = Link("tatin-test", sshd.endpoint, new_key("stranger"), lambda: None)
+async def test_another_key_is_refused_at_once(endpoint: Endpoint) -> None:
+    link = Link("tatin-test", endpoint, new_key("stranger"), lambda: None)
     async with asyncio.timeout(10):
         with pytest.raises(SandboxError, match="refuses"):
             await link.connect(60)
@@ -157,6 +197,13 @@ async def test_nobody_there_is_told_after_the_limit(sshd: Sshd, unused_tcp_port:
     link = Link("tatin-test", replace(sshd.endpoint, port=unused_tcp_port), sshd.key, lambda: None)
     with pytest.raises(SandboxError, match=r"within 0\.5 s"):
         await link.connect(0.5)
+
+
+async def test_a_machine_that_is_gone_is_told_after_the_limit(tart: Tart, sshd: Sshd) -> None:
+    """Through ``tart exec``, which then ends at once."""
+    endpoint = replace(sshd.endpoint, host="gone", proxy=exec_proxy("gone", sshd.endpoint.port))
+    with pytest.raises(SandboxError, match=r"within 2 s"):
+        await Link("tatin-test", endpoint, sshd.key, lambda: None).connect(2)
 
 
 async def test_nothing_of_the_user_is_read(
@@ -173,6 +220,13 @@ async def test_nothing_of_the_user_is_read(
         await link.connect(10)
     finally:
         await link.close()
+
+
+def test_what_an_errno_means_is_said() -> None:
+    """asyncio's own words for a connection that fails later do not say it."""
+    said = ssh._words(OSError(errno.EHOSTUNREACH, "Connect call failed ('192.168.64.2', 22)"))
+    assert said.startswith("No route to host: ")
+    assert ssh._words(OSError(errno.EHOSTUNREACH, "No route to host")).count("No route to host") == 1
 
 
 def test_the_workers_key_is_made_once_and_is_private(tmp_path: Path) -> None:

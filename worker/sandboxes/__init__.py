@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tatin_jobs.errors import BadInput, PartMissing
 from tatin_jobs.home import Home
 from tatin_jobs.models import Offer
+from tatin_jobs.settings import Settings
 from worker.sandboxes.base import SandboxProvider
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.qemu.provider import QemuProvider
@@ -20,19 +21,21 @@ KINDS: Mapping[str, Callable[[Home, str], SandboxProvider]] = {
 """By strength, strongest first: what ``auto`` tries."""
 
 
-def choose_provider(kind: str, home: Home, home_id: str) -> SandboxProvider:
-    """The provider called ``kind``; ``auto``: the strongest that works on this host.
+def choose_provider(settings: Settings, home: Home, home_id: str, kind: str | None = None) -> SandboxProvider:
+    """The provider that the settings name, or ``kind``; ``auto``: the strongest that works on this host.
 
     Raises:
         BadInput: there is no such kind.
         PartMissing: it does not work here; the message has what to do.
     """
+    kind = kind or settings.sandbox
     if kind != "auto" and kind not in KINDS:
         raise BadInput(f"There is no sandbox '{kind}'.", try_="one of: auto, " + ", ".join(KINDS) + ".")
     wrong = []
     for name, make in KINDS.items():
         if kind in ("auto", name):
             provider = make(home, home_id)
+            provider.configure(settings)
             missing = [finding for finding in provider.check() if not finding.ok]
             if not missing:
                 return provider

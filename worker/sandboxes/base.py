@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from tatin_jobs.errors import CommandTimeout, SandboxError
+from tatin_jobs.settings import Settings
 
 GUEST_USER = "agent"
 GUEST_HOME = "/home/agent"
@@ -311,6 +312,11 @@ class SandboxProvider(ABC):
     capabilities: Capabilities
     own_image: ClassVar[bool] = False
     """Its guests have an image with the agent tools in it; else the host's are mounted (``SandboxSpec.tools``)."""
+    over_network: bool = False
+    """Its guests are reached by an address on a network of this host, which macOS may keep a program from."""
+
+    def configure(self, settings: Settings) -> None:  # noqa: B027 - most have none
+        """Take what the worker's settings say of this kind; once, before anything else."""
 
     @abstractmethod
     async def create(self, spec: SandboxSpec) -> Sandbox:

@@ -175,7 +175,9 @@ def test_workers_are_known_until_they_retire(store: Store) -> None:
     assert found.seen_at is not None
     assert not store.is_silent(found)
     assert store.is_silent(info)
-    assert store.is_silent(found.model_copy(update={"seen_at": found.seen_at - timedelta(minutes=5)}))
+    late = found.model_copy(update={"seen_at": found.seen_at - timedelta(seconds=20)})
+    assert store.is_silent(late)
+    assert not store.is_silent(late.model_copy(update={"every_seconds": 10}))
     store.retire("w1")
     assert store.workers() == []
     store.announce(info)

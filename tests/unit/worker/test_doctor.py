@@ -34,6 +34,9 @@ class Provider:
     def __call__(self, home: Home, home_id: str) -> Provider:
         return self
 
+    def configure(self, settings: Settings) -> None:
+        pass
+
     def check(self) -> Sequence[Finding]:
         return self._findings
 

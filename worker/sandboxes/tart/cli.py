@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatin_jobs.errors import PartMissing, SandboxError
+from worker.sandboxes import relay
 
 LIST_SECONDS = 30.0
 SET_SECONDS = 60.0
@@ -30,6 +31,10 @@ LIST_TRIES = 3
 MAX_OUTPUT_BYTES = 4 * 2**20
 _MORE_PATH = ("/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 """launchd's PATH has no Homebrew."""
+_RELAY = Path(relay.__file__).read_text()
+_QUIETLY = 'exec 3>&2 2>/dev/null; exec "$@"'
+"""What comes on stderr is the guest's to fill, and asyncssh would read it as the connection's. The pipe itself stays
+open: its end would be the connection's."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,18 @@ def tart_environment() -> dict[str, str]:
     kept = ("HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "TART_HOME")
     environ = {name: os.environ[name] for name in kept if name in os.environ}
     return {**environ, "PATH": search_path(), "TART_NO_AUTO_PRUNE": "1", "CI": "1"}
+
+
+def exec_proxy(name: str, port: int = 22) -> tuple[str, ...]:
+    """A program whose stdin and stdout are a connection to this port of the guest's loopback, by vsock.
+
+    Raises:
+        PartMissing: there is no Tart.
+    """
+    variables = [f"{name}={value}" for name, value in tart_environment().items()]
+    inside = ("/usr/bin/python3", "-I", "-S", "-B", "-c", _RELAY, str(port))
+    clean = ("/usr/bin/env", "-i", *variables, "/bin/sh", "-c", _QUIETLY, "sh")
+    return (*clean, find_tart(), "exec", "-i", name, *inside)
 
 
 def tart_home() -> Path:

@@ -14,6 +14,7 @@ import psutil
 
 from tatin_jobs.errors import DiskFull, PartMissing, SandboxError
 from tatin_jobs.home import Home
+from tatin_jobs.settings import Settings
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.names import is_ours, parse_sandbox_name
 from worker.sandboxes.remote import RENEW, renewal
@@ -26,10 +27,12 @@ from worker.sandboxes.tart.cli import (
     IP_SECONDS,
     SET_SECONDS,
     call,
+    exec_proxy,
     list_machines,
     must,
     tart_home,
 )
+from worker.sandboxes.tart.local_network import Denial
 from worker.sandboxes.tart.machine import TartMachine, running_of, wait_let_go
 from worker.sandboxes.tart.prereqs import check
 from worker.sandboxes.tart.sandbox import TartSandbox
@@ -47,8 +50,6 @@ DISK_UNIT = 10**9
 MANIFEST = "/opt/tatin/image.json"
 NOT_YET = ("control socket", "is not running", "Transport became inactive")
 """What ``tart exec`` says of a machine that has not taken its lock yet, or whose guest agent is not up."""
-NO_ROUTE = "No route to host"
-LOCAL_NETWORK = "macOS may keep this process from the Local Network: `tatin doctor` says what to do."
 
 T = TypeVar("T")
 
@@ -65,6 +66,10 @@ class TartProvider(SandboxProvider):
         self._softnet = network.has_softnet()
         self.capabilities = network.capabilities(softnet=self._softnet, pf=self._softnet and network.has_pf_anchor())
         self._live: dict[str, TartSandbox] = {}
+        self.over_network = True
+
+    def configure(self, settings: Settings) -> None:
+        self.over_network = settings.tart_ssh == "network"
 
     async def create(self, spec: SandboxSpec) -> TartSandbox:
         self._check_name(spec.name)
@@ -170,16 +175,16 @@ class TartProvider(SandboxProvider):
         worker = await asyncio.to_thread(worker_key, self._home.machines / "ssh_key")
         host = new_key("guest")
         handed_over = await self._first_contact(machine.name, host, worker)
+        denied = Denial(machine.name)
         while True:
-            address = (await self._address(machine.name)).strip()
+            address = await self._address(machine.name)
             sandbox = self._sandbox(machine, address, host.public)
             try:
                 await sandbox.link.connect(SSH_TRY_SECONDS)
             except SandboxError as error:  # a lease may be stale and lead to another machine: its key tells
                 machine.said = f"{error.what} {error.seen or ''}"
-                if NO_ROUTE in machine.said:
-                    machine.said += f" {LOCAL_NETWORK}"
                 await sandbox.close()
+                denied.check(machine.said)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             sandbox.handed_over = handed_over
@@ -207,15 +212,19 @@ class TartProvider(SandboxProvider):
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _address(self, name: str) -> str:
-        while True:
+        """Empty: it is reached through ``tart exec``."""
+        while self.over_network:
             done = await call("ip", name, "--wait", "1", seconds=IP_SECONDS)
             if done.status == 0:
-                return done.stdout
+                return done.stdout.strip()
             await asyncio.sleep(RETRY_SECONDS)
+        return ""
 
     def _sandbox(self, machine: TartMachine, address: str, host_key: str) -> TartSandbox:
         key = worker_key(self._home.machines / "ssh_key")
-        link = Link(machine.name, Endpoint(address, 22, "agent", host_key), key, machine.death)
+        proxy = () if address else exec_proxy(machine.name)
+        endpoint = Endpoint(address or machine.name, 22, "agent", host_key, proxy)
+        link = Link(machine.name, endpoint, key, machine.death)
         return TartSandbox(machine, link, self.capabilities)
 
     # Ending one
