@@ -11,6 +11,7 @@
         PartMissing            3    a program, image or tool is not on this host
       AttemptError             1    an attempt cannot go on; carries the Reason that its result will state
         SandboxError                reason sandbox
+          HostBusy                  the same; the job waits, and no retry is counted
         RepositoryError             reason repo
         ProviderError               reason provider
         DiskFull                    reason disk
@@ -143,6 +144,14 @@ class SandboxError(AttemptError):
     """The sandbox could not be made, reached or destroyed, or died. A command that fails in it is no SandboxError."""
 
     reason = Reason.SANDBOX
+
+
+class HostBusy(SandboxError):
+    """The host cannot make this sandbox now, and can later. ``wait_seconds``: when to try again."""
+
+    def __init__(self, what: str, *, seen: str | None = None, wait_seconds: float) -> None:
+        super().__init__(what, seen=seen)
+        self.wait_seconds = wait_seconds
 
 
 class RepositoryError(AttemptError):

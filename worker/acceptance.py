@@ -72,7 +72,7 @@ def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) ->
         case Fate.HAND_BACK:
             state = store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)
         case Fate.WAIT:
-            delay = tell_limit(store, lease, ending.route, ending.reset_at)
+            delay = ending.wait_seconds or tell_limit(store, lease, ending.route, ending.reset_at)
             state = store.requeue(lease, message=ending.message, delay_seconds=delay, counted=False)
     if state is not JobState.FINISHED:
         return state, None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tatin_jobs.errors import AttemptError, DiskFull
+from tatin_jobs.errors import AttemptError, DiskFull, HostBusy
 from tatin_jobs.models import Job
 from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.units import format_duration
@@ -36,6 +36,8 @@ class Ending:
     """With reason quota: when the limit ends, in UTC, if anybody said so."""
     route: RouteSeen | None = None
     """What the gateway saw of the job's model."""
+    wait_seconds: float = 0
+    """The host is busy: how long the job waits, with no retry counted."""
 
     @property
     def planned_state(self) -> JobState:
@@ -50,13 +52,14 @@ class Fate(StrEnum):
     RETRY = "retry"
     HAND_BACK = "hand_back"
     WAIT = "wait"
-    """A limit was met: it waits for the reset, and no retry is counted."""
+    """A limit was met, or the host is busy: it waits for the end of that, and no retry is counted."""
 
 
 def failed_by(error: AttemptError) -> Ending:
     """The ending that an error of ours stands for."""
     message = error.what if not error.seen else f"{error.what} Seen: {error.seen}"
-    return Ending(Outcome.FAILED, error.reason, message)
+    wait = error.wait_seconds if isinstance(error, HostBusy) else 0
+    return Ending(Outcome.FAILED, error.reason, message, wait_seconds=wait)
 
 
 def os_failure(error: OSError) -> AttemptError:
@@ -110,6 +113,8 @@ def fate(ending: Ending, job: Job) -> Fate:
     if ending.hand_back:
         return Fate.HAND_BACK
     if ending.reason is Reason.QUOTA and _uncounted(job) < (MAX_WAITS if _seen(ending) else MAX_UNSEEN_WAITS):
+        return Fate.WAIT
+    if ending.wait_seconds and _uncounted(job) < MAX_WAITS:
         return Fate.WAIT
     retries = job.spec.retries
     if ending.outcome is Outcome.FAILED and ending.reason in retries.when and job.retries_used < retries.max:

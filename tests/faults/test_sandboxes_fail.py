@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tatin_jobs.errors import HostBusy
 from tatin_jobs.models import Retries
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import OFFER, Bench, bench
@@ -17,7 +18,7 @@ from worker import sweep
 from worker.attempt import agent_step, creating, judging
 from worker.recovery import recover
 from worker.sandboxes.base import SandboxSpec
-from worker.sandboxes.fake import Dials, FakeProvider
+from worker.sandboxes.fake import Dials, FakeProvider, FakeSandbox
 from worker.sandboxes.names import sandbox_name
 
 pytestmark = pytest.mark.needs("git", "valkey")
@@ -43,6 +44,17 @@ async def test_a_create_that_hangs_is_given_up(made: Bench, monkeypatch: pytest.
     assert result.reason is Reason.SANDBOX
     assert "was not made within" in result.message
     assert made.context.journal.entries() == []
+
+
+async def test_a_host_that_is_busy_is_waited_for(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two macOS guests run."""
+
+    async def busy(spec: SandboxSpec) -> FakeSandbox:
+        raise HostBusy("Two macOS guests run.", wait_seconds=60)
+
+    monkeypatch.setattr(made.provider, "create", busy)
+    job, _ = await made.run(retries=Retries(max=0))
+    assert (job.state, job.retries_used, job.message) == (JobState.HELD, 0, "Two macOS guests run.")
 
 
 async def test_a_destroy_that_hangs_holds_no_slot_and_stays_booked(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tatin_jobs.errors import DiskFull, SandboxError
+from tatin_jobs.errors import DiskFull, HostBusy, SandboxError
 from tatin_jobs.home import Home
 from tests.support.tart import STAND_IN, Tart
 from tests.support.wait import until
@@ -256,6 +258,48 @@ def test_a_stop_that_is_not_heard_is_followed_by_signals(provider: TartProvider,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tart_machine, "STOP_SECONDS", 1)
         asyncio.run(boot_and_destroy())
+    nothing_is_left(tart, home)
+
+
+def mac(tart: Tart, name: str) -> None:
+    """A stopped macOS guest, or an image: the stand-in has no installer, and what it is stands in its config."""
+    tart.good("create", name, "--linux", "--disk-size", "2")
+    path = tart.home / "vms" / name / "config.json"
+    path.write_text(json.dumps(tart.config(name) | {"os": "darwin"}))
+
+
+def test_a_third_macos_guest_waits_and_linux_guests_do_not_count(
+    provider: TartProvider, tart: Tart, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tart_provider, "BOOT_SECONDS", 0.5)
+    mac(tart, "macos")
+    for name in ("mac-1", "of-somebody"):
+        tart.good("clone", "macos" if name != "of-somebody" else "tatin", f"{name}-runs")
+        tart.run(f"{name}-runs")
+    spec = replace(SPEC, image="macos")
+    assert "could not be reached" in failure(provider, spec).what, (
+        "one macOS guest runs, and a Linux one: there is room"
+    )
+    tart.good("clone", "macos", "mac-2-runs")
+    tart.run("mac-2-runs")
+    error = failure(provider, spec)
+    assert isinstance(error, HostBusy)
+    assert error.seen == "mac-1-runs, mac-2-runs"
+    assert NAME not in names(tart)
+    assert "could not be reached" in failure(provider).what, "a Linux guest is not kept waiting"
+
+
+async def test_what_this_worker_is_making_counts_before_it_runs(provider: TartProvider, tart: Tart) -> None:
+    mac(tart, "macos")
+    specs = [replace(SPEC, name=f"tatin-{HOME_ID}-job{number}-1", image="macos") for number in range(3)]
+    made = await asyncio.gather(*(provider._look_before(spec) for spec in specs), return_exceptions=True)
+    assert [type(one) for one in made].count(HostBusy) == 1
+
+
+def test_one_that_tart_itself_refuses_waits_too(provider: TartProvider, tart: Tart, home: Home) -> None:
+    """Somebody else was faster."""
+    tart.dial(start_error="The number of VMs exceeds the system limit (other running VMs: a, b)")
+    assert isinstance(failure(provider), HostBusy)
     nothing_is_left(tart, home)
 
 

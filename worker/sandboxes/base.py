@@ -324,7 +324,7 @@ class SandboxProvider(ABC):
 
         Raises:
             SandboxError: it could not be made; what was half made is gone, or ``destroy`` removes it.
-            DiskFull: the host has no room for it.
+            DiskFull: the host has no room for it. HostBusy: not now.
         """
 
     async def adopt(self, name: str) -> Sandbox:

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tatin_jobs.errors import DiskFull, RepositoryError
+from tatin_jobs.errors import DiskFull, HostBusy, RepositoryError
 from tatin_jobs.models import Retries
 from tatin_jobs.states import Outcome, Reason
 from tests.support.records import make_job
@@ -27,6 +27,7 @@ from worker.followed import Followed
         (Ending(Outcome.TIMED_OUT, Reason.AGENT), Retries(max=3, when=(Reason.AGENT,)), 0, Fate.FINISH),
         (Ending(Outcome.CANCELLED), Retries(max=3), 0, Fate.FINISH),
         (Ending(Outcome.FAILED, Reason.WORKER, hand_back=True), Retries(max=0), 0, Fate.HAND_BACK),
+        (failed_by(HostBusy("not now", wait_seconds=5)), Retries(max=0), 0, Fate.WAIT),
     ],
 )
 def test_what_becomes_of_a_job(ending: Ending, retries: Retries, used: int, expected: Fate) -> None:

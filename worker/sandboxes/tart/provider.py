@@ -34,6 +34,7 @@ from worker.sandboxes.tart.cli import (
 )
 from worker.sandboxes.tart.local_network import Denial
 from worker.sandboxes.tart.machine import TartMachine, running_of, wait_let_go
+from worker.sandboxes.tart.macos_guests import REFUSED, busy, check_room, is_macos
 from worker.sandboxes.tart.prereqs import check
 from worker.sandboxes.tart.sandbox import TartSandbox
 from worker.ssh import Endpoint, KeyPair, Link, new_key, worker_key
@@ -66,6 +67,9 @@ class TartProvider(SandboxProvider):
         self._softnet = network.has_softnet()
         self.capabilities = network.capabilities(softnet=self._softnet, pf=self._softnet and network.has_pf_anchor())
         self._live: dict[str, TartSandbox] = {}
+        self._macs: set[str] = set()
+        """Names of macOS guests from before their start until they are gone."""
+        self._mac_lock = asyncio.Lock()
         self.over_network = True
 
     def configure(self, settings: Settings) -> None:
@@ -139,7 +143,15 @@ class TartProvider(SandboxProvider):
         free = shutil.disk_usage(tart_home()).free
         if free < SPARE_BYTES:
             raise DiskFull(f"The host has no room for sandbox '{spec.name}'.", seen=f"{free // 2**20} MiB are free")
+        if await is_macos(spec.image):
+            await self._take_mac(spec.name)
         return rows[spec.image].disk_gb
+
+    async def _take_mac(self, name: str) -> None:
+        """One at a time, or two would see the same room."""
+        async with self._mac_lock:
+            await check_room(name, await list_machines(), self._macs)
+            self._macs.add(name)
 
     async def _make(self, spec: SandboxSpec, image_gb: int) -> TartSandbox:
         folder = self._home.sandboxes / spec.name
@@ -249,6 +261,7 @@ class TartProvider(SandboxProvider):
             raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
         if name in {row.name for row in await list_machines()}:
             raise SandboxError(f"Sandbox '{name}' is still there.")
+        self._macs.discard(name)
 
     async def _delete(self, name: str) -> None:
         """Tart says for a moment after a kill that it still runs."""
@@ -290,7 +303,10 @@ async def _while_it_runs(machine: TartMachine, work: Awaitable[T]) -> T:
         await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise _NotBooted(f"The machine of sandbox '{machine.name}' ended while it booted.", seen=ended.result())
+        seen = ended.result()
+        if REFUSED in seen:
+            raise busy(machine.name, seen)
+        raise _NotBooted(f"The machine of sandbox '{machine.name}' ended while it booted.", seen=seen)
     finally:
         for task in (working, ended):
             task.cancel()
