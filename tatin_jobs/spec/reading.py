@@ -93,7 +93,7 @@ def read_jobs(
 
 def _resolve(pending: Sequence[_Pending], settings: Settings, blobs: Blobs, now: datetime) -> list[ReadJob]:
     prompts = _prompts_of_templates(pending)
-    keeper = Keeper(blobs)
+    keeper = Keeper(blobs, {item.file for item in pending})
     jobs: list[ReadJob] = []
     complaints: list[Complaint] = []
     told: set[tuple[str, str]] = set()

@@ -5,7 +5,7 @@ Called when all files of a submit are known to be good, so that a submit in whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path as FilePath
 from typing import cast
@@ -31,6 +31,7 @@ from tatin_jobs.models import (
 from tatin_jobs.spec.file_model import JobFile, NetworkFile, NetworkPolicyFile
 from tatin_jobs.spec.local_files import InputSource
 from tatin_jobs.spec.problems import Path, Problem, shown
+from tatin_jobs.spec.uncommitted import left_behind
 from tatin_jobs.terminal import clean_line
 
 _NAMED_FILES = 5
@@ -45,10 +46,12 @@ class CannotKeep(Exception):
 
 
 class Keeper:
-    """Puts what goes along with jobs into blobs; what several jobs name goes once."""
+    """Puts what goes along with jobs into blobs; what several jobs name goes once. ``files``: where the jobs stand."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, files: Iterable[str] = ()) -> None:
         self._blobs = blobs
+        self._job_files = frozenset(map(FilePath, files))
+        self._left_behind: dict[tuple[FilePath, frozenset[FilePath]], list[str]] = {}
         self._packed: dict[tuple[FilePath, str | None, int | None], PackedRepo] = {}
         self._files: dict[FilePath, tuple[str, int]] = {}
 
@@ -102,9 +105,17 @@ class Keeper:
             found.append(f"the prompt is from outside the job file's folder: {shown(str(source.path))}")
         if job.not_before and job.not_before <= now:
             found.append("not_before is past, so the job is not held")
-        if (folder := _folder(job)) and (paths := self._packed[_key(job, folder)].uncommitted):
+        if (folder := _folder(job)) and (paths := self._uncommitted(job, folder)):
             found.append(_uncommitted(folder, paths))
         return tuple(found)
+
+    def _uncommitted(self, job: JobFile, folder: FilePath) -> list[str]:
+        sources = [source.path for source in (job.prompt_file, job.template, *job.inputs) if source]
+        along = self._job_files | frozenset(sources)
+        if (folder, along) not in self._left_behind:
+            paths = self._packed[_key(job, folder)].uncommitted
+            self._left_behind[folder, along] = left_behind(folder, paths, along)
+        return self._left_behind[folder, along]
 
     def _keep_prompt(self, text: str | None) -> tuple[str | None, str | None]:
         """(prompt, blob): a long one is a blob."""

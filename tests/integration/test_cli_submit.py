@@ -108,6 +108,14 @@ def test_a_submit_tells_how_many_run_at_once_and_what_never_will(queue: Queue, r
     assert "offers 4096 MiB of memory of 65536" in done.err
 
 
+def test_a_job_file_in_its_own_repository_is_not_told_to_be_uncommitted(queue: Queue, repo: Path) -> None:
+    """At nobody's first run; what else is not committed is."""
+    path = job_file(repo, repo, "first")
+    assert "uncommitted" not in tatin(queue.home.root, "submit", str(path), cwd=repo).err
+    (repo / "new.py").touch()
+    assert "so not in the job: new.py\n" in tatin(queue.home.root, "submit", str(path), cwd=repo).err
+
+
 @pytest.mark.needs("bwrap")
 def test_run_submits_nothing_that_this_host_can_never_run(queue: Queue, repo: Path, tmp_path: Path) -> None:
     path = job_file(tmp_path, repo, "huge", more="resources: {cpus: 512}\n")
