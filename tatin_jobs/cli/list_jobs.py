@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +64,7 @@ def command(
         if watch:
             _watch(session.store, session.settings, wanted)
             return
-        jobs, places = _jobs(session.store, wanted)
+        jobs, places, left = _jobs(session.store, wanted)
         if as_json:
             counts = {str(name): count for name, count in session.store.counts().items()}
             gates = [gate.model_dump(mode="json", exclude={"id"}) for gate in session.store.gates()]
@@ -71,7 +72,7 @@ def command(
             shown = [job_json(job, place=places.get(job.id)) | {"never": never.get(job.id)} for job in jobs]
             print_json({"jobs": shown, "counts": counts, "held": gates})
         else:
-            console().print(_view(session.store, session.settings, jobs, places))
+            console().print(_view(session.store, session.settings, jobs, places, left))
 
 
 def _batch_id(store: Store, prefix: str) -> str:
@@ -81,29 +82,44 @@ def _batch_id(store: Store, prefix: str) -> str:
     return found.id
 
 
-def _jobs(store: Store, wanted: Wanted) -> tuple[list[Job], dict[str, int]]:
-    """(the jobs, the places in line of the queued). Unfinished first, as they will run; then the newest finished."""
+def _jobs(store: Store, wanted: Wanted) -> tuple[list[Job], dict[str, int], str]:
+    """(the jobs, the places in line of the queued, what was left off in words). Unfinished first, as they will run;
+    then the newest finished."""
+    states = wanted.states or tuple(JobState)
     if wanted.batch:
-        jobs = [job for job in store.jobs(store.batch(wanted.batch).jobs) if _in(job, wanted.states)]
+        jobs = [job for job in store.jobs(store.batch(wanted.batch).jobs) if job.state in states]
+        counts = Counter(job.state for job in jobs)
     else:
-        waiting = [
-            state
-            for state in JobState
-            if state is not JobState.FINISHED and (not wanted.states or state in wanted.states)
-        ]
-        jobs = store.list_jobs(states=waiting, limit=wanted.limit) if waiting else []
-        if not wanted.states or JobState.FINISHED in wanted.states:
-            jobs += store.list_jobs(states=[JobState.FINISHED], limit=min(wanted.recent, wanted.limit))
+        jobs = [job for state in states for job in _of_state(store, state, wanted)]
+        counts = Counter(store.counts())
+    jobs, places = _in_order(store, jobs)
+    shown = jobs[: wanted.limit]
+    counts.subtract(job.state for job in shown)
+    left = [f"{counts[state]} more {state}" for state in states if counts[state] > 0 and _told(state, wanted)]
+    return shown, places, ", ".join(left)
+
+
+def _told(state: JobState, wanted: Wanted) -> bool:
+    """Finished jobs are always many more, and only the newest were asked for."""
+    return state is not JobState.FINISHED or wanted.recent == wanted.limit
+
+
+def _of_state(store: Store, state: JobState, wanted: Wanted) -> list[Job]:
+    """Of the queued those that run next; of the others the newest."""
+    if state is JobState.QUEUED:
+        return store.first_in_line(wanted.limit)
+    limit = min(wanted.recent, wanted.limit) if state is JobState.FINISHED else wanted.limit
+    return store.list_jobs(states=[state], limit=limit)
+
+
+def _in_order(store: Store, jobs: list[Job]) -> tuple[list[Job], dict[str, int]]:
+    """The jobs sorted, and the places of the queued."""
     order = [JobState.RUNNING, JobState.QUEUED, JobState.HELD, JobState.FINISHED]
     places = _places(store, jobs)
     jobs.sort(key=lambda job: (order.index(job.state), places.get(job.id, 0), -job.spec.priority, job.created_at))
     done = [job for job in jobs if job.state is JobState.FINISHED]
     done.sort(key=lambda job: job.finished_at or job.created_at, reverse=True)
-    return [*(job for job in jobs if job.state is not JobState.FINISHED), *done][: wanted.limit], places
-
-
-def _in(job: Job, states: tuple[JobState, ...] | None) -> bool:
-    return states is None or job.state in states
+    return [*(job for job in jobs if job.state is not JobState.FINISHED), *done], places
 
 
 def _places(store: Store, jobs: list[Job]) -> dict[str, int]:
@@ -112,14 +128,16 @@ def _places(store: Store, jobs: list[Job]) -> dict[str, int]:
 
 
 def _view(
-    store: Store, settings: Settings, jobs: list[Job], places: Mapping[str, int], height: int | None = None
+    store: Store, settings: Settings, jobs: list[Job], places: Mapping[str, int], left: str, height: int | None = None
 ) -> Group:
-    """``height``: lines of the screen; the jobs that it has no room for are counted, as the last lines say the most."""
+    """``left``: what was left off. ``height``: lines of the screen; the jobs that it has no room for are counted, as
+    the last lines say the most."""
     from rich.console import Group
     from rich.text import Text
 
     footer = Text(_footer(store, settings), style="dim")
-    notes = [Text(line, style="yellow") for line in _notes(store, jobs)]
+    notes = [Text(f"... {left}; --limit N shows more", style="dim")] if left else []
+    notes += [Text(line, style="yellow") for line in _notes(store, jobs)]
     room = len(jobs) if height is None else max(1, height - len(notes) - 4)  # header, count, footer, the cursor's line
     if len(jobs) > room:
         notes.insert(0, Text(f"... {len(jobs) - room} more", style="dim"))
@@ -169,8 +187,8 @@ def _watch(store: Store, settings: Settings, wanted: Wanted) -> None:
     with Live(console=screen, auto_refresh=False, screen=False, vertical_overflow="ellipsis") as live:
         try:
             while True:
-                jobs, places = _jobs(store, wanted)
-                live.update(_view(store, settings, jobs, places, screen.height), refresh=True)
+                jobs, places, left = _jobs(store, wanted)
+                live.update(_view(store, settings, jobs, places, left, screen.height), refresh=True)
                 cursor, _ = store.changes(cursor, REFRESH_SECONDS)
         except KeyboardInterrupt:
             return

@@ -132,6 +132,19 @@ class Questions(Base):
             jobs = self._newest(wanted, since, limit)
         return jobs[:limit]
 
+    def first_in_line(self, limit: int) -> list[Job]:
+        """The queued jobs that come first, in the order of all lines together; ``limit`` at most."""
+        gates = self._closed_gates()
+        names = [name for name in self._classes() if not gates.keys() & set(gates_in(name))]
+        with store_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.zrange(self._key(f"line:{name}"), 0, limit - 1, withscores=True)
+            lines = cast("list[list[tuple[bytes, float]]]", pipe.execute())
+        ranked = sorted((score, text(job_id)) for line in lines for job_id, score in line)
+        found = self._readable(job_id for _, job_id in ranked[:limit])
+        return [job for job in found if job.state is JobState.QUEUED]
+
     def _newest(self, wanted: set[JobState], since: datetime | None, limit: int) -> list[Job]:
         low: str | int = "-inf" if since is None else to_ms(since)
         jobs: list[Job] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tatin_jobs.models import Need
 from tatin_jobs.results import write_result
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.cli import ROOT, Queue, argv, environment, make_job, make_result, open_queue, tatin
@@ -53,6 +54,21 @@ def test_list_shows_the_jobs_of_one_batch_in_the_order_in_which_they_run(home: P
     queue.submit(*(make_job(f"small-{number}") for number in range(12)))
     shown = tatin(home, "list", "--json").json()["jobs"]
     assert [job["place_in_line"] for job in shown] == list(range(1, 13))
+
+
+def test_a_long_line_is_shown_from_its_front(home: Path, queue: Queue) -> None:
+    """Also where it is many lines: one for each need."""
+    need = Need(cpus=2, memory_mib=256, disk_mib=100)
+    jobs = queue.submit(*(make_job(f"j{n}", **({"need": need} if n % 2 else {})) for n in range(9)))
+    ids = [job.id for job in jobs]
+    (urgent,) = queue.submit(make_job("urgent", priority=5))
+    queue.store.hold(ids[8])
+    shown = tatin(home, "list", "--limit", "4")
+    rows = [line.split()[1] for line in shown.text.splitlines()[1:5]]
+    assert set(rows) == {urgent.id, *ids[:3]}
+    assert "... 5 more queued, 1 more held; --limit N shows more" in shown.text
+    assert " more" not in tatin(home, "list").text
+    assert "... 6 more queued" in tatin(home, "list", "--limit", "2", "--batch", jobs[0].batch).text
 
 
 def test_list_json_has_its_version_and_no_token(home: Path, queue: Queue) -> None:
