@@ -228,7 +228,7 @@ print(json.dumps(reached))
 
 async def test_nothing_else_of_the_host_is_reached_where_that_is_promised(sandbox: Sandbox) -> None:
     """A50: the host's loopback, as a guest sees it and as QEMU's user network does, its own addresses, metadata."""
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", 0)
     port = server.sockets[0].getsockname()[1]
     own = {item[4][0] for item in socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)}
     hosts = {"127.0.0.1", "::1", "localhost", "10.0.2.2", "10.0.2.3", "169.254.169.254", "192.168.64.1", *own}

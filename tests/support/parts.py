@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -85,6 +86,20 @@ def _qemu_image() -> str | None:
     return None
 
 
+@cache
+def _tart_guests() -> str | None:
+    """Tart with real guests: the stand-in's are QEMU's, each with port 22 of an address of its own."""
+    if program := os.environ.get("TATIN_TEST_TART"):
+        return None if shutil.which(program) else f"there is no '{program}'"
+    if why := _qemu_image():
+        return why
+    try:
+        with socket.create_server(("127.64.255.1", 22)):
+            return None
+    except OSError as error:
+        return f"no guest can have a port 22 on loopback: {error}"
+
+
 def _sshd() -> str | None:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return None if shutil.which("sshd", path=path) else "sshd is not installed (sudo apt-get install openssh-server)"
@@ -122,6 +137,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "registry": why_none,
     "shellcheck": _shellcheck,
     "qemu-image": _qemu_image,
+    "tart-guests": _tart_guests,
     "sshd": _sshd,
     "redis": _redis,
     "faketime": _faketime,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -28,6 +29,12 @@ class Tart:
     @property
     def environ(self) -> dict[str, str]:
         return {**os.environ, "TART_HOME": str(self.home), "TART_NO_AUTO_PRUNE": "1"}
+
+    @property
+    def for_a_worker(self) -> dict[str, str]:
+        """The variables by which a worker finds this Tart."""
+        folder = os.path.dirname(shutil.which(self.program) or self.program)
+        return {"TART_HOME": str(self.home), "PATH": os.pathsep.join([folder, os.environ["PATH"]])}
 
     def __call__(
         self, *arguments: str, stdin: str | None = None, cwd: Path | None = None, prune: bool = False
@@ -95,6 +102,7 @@ class Tart:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+        self._runs.clear()
         helpers = self.home / "standin-helpers"
         for pid in helpers.read_text().split() if helpers.exists() else ():
             os.kill(int(pid), signal.SIGKILL)

@@ -23,6 +23,7 @@ from tests.support.parts import CI_IMAGE, tools_home
 from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
 from worker.sandboxes.qemu.provider import QemuProvider
 from worker.sandboxes.qemu.sandbox import QemuSandbox
+from worker.sandboxes.remote import RemoteSandbox
 
 SHARED = 90
 _CLEAN = "cd; sudo chmod -R u+rwx . ; find . -mindepth 1 -delete; mkdir -p work .local/bin; rm -rf /run/tatin/*; true"
@@ -31,7 +32,8 @@ _CLEAN = "cd; sudo chmod -R u+rwx . ; find . -mindepth 1 -delete; mkdir -p work 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.needs("qemu-image"))
+            is_tart = Path(__file__).parent / "tart" in item.path.parents
+            item.add_marker(pytest.mark.needs("tart-guests" if is_tart else "qemu-image"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(600))
 
@@ -44,26 +46,25 @@ class CiProvider(QemuProvider):
 
 
 _WORKER = """
-import asyncio, os, signal, sys
+import asyncio, importlib, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from tatin_jobs.home import Home
-from tatin_jobs.models import DEFAULT_IMAGE
 from tests.contract.conftest import spec_of
-from tests.vms.conftest import CiProvider
 
 async def main():
-    name = sys.argv[2]
-    await CiProvider(Home(Path(sys.argv[1])), name.split("-")[1]).create(replace(spec_of(1), name=name))
+    root, name, module, kind = sys.argv[1:]
+    provider = getattr(importlib.import_module(module), kind)(Home(Path(root)), name.split("-")[1])
+    await provider.create(replace(spec_of(1), name=name))
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
 """
 
 
-async def make_and_die(home: Home, name: str) -> None:
+async def make_and_die(home: Home, name: str, provider: type[SandboxProvider] = CiProvider) -> None:
     """A machine whose worker was killed as soon as it was there: no child of this process, which has a loop a test."""
-    argv = [sys.executable, "-c", _WORKER, str(home.root), name]
+    argv = [sys.executable, "-c", _WORKER, str(home.root), name, provider.__module__, provider.__name__]
     worker = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parents[2])
     assert await worker.wait() == -signal.SIGKILL, "it could not be made"
 
@@ -120,7 +121,12 @@ async def sandbox(provider: SandboxProvider, vm_homes: tuple[Home, Home]) -> Asy
         made = await provider.adopt(name)
     assert isinstance(made, QemuSandbox)
     yield made
+    await tidy(made)
+
+
+async def tidy(shared: RemoteSandbox) -> None:
+    """What a test left in the shared guest goes, and the connection to it."""
     with suppress(SandboxError):  # the test has destroyed it
-        await made.kill_all()
-        await made.run(["sh", "-c", _CLEAN], cwd="/")
-    await made.close()
+        await shared.kill_all()
+        await shared.run(["sh", "-c", _CLEAN], cwd="/")
+    await shared.close()

@@ -1,10 +1,13 @@
 """What a test can turn: ``<TART_HOME>/standin.json``, read anew by each command. Without the file: a Tart that works.
 
-    guest           {"argv": [...], "exec": [...]}: the program that is the guest, and the one that stands for its guest
-                    agent. {disk} {name} {address} {cpus} {memory_mib} {mac} {folder} are filled in, and {command}, one
-                    line for a shell, in ``exec``. Without it a guest is a process that waits.
+    guest           {"argv": [...], "exec": [...], "power_button": [...]}: the program that is the guest, the one that
+                    stands for its guest agent, and the one that presses its power button. {disk} {name} {address}
+                    {cpus} {memory_mib} {mac} {folder} are filled in; in ``argv`` also {network}, nat or softnet; in
+                    ``exec`` {command}, one line for a shell; in ``power_button`` {guest}, the pid of ``argv``.
+                    Without it a guest is what ``guests.py`` says.
     lease_after     seconds from the start of a guest to its address (0.1)
-    guest_after     seconds from there until its program starts, so until port 22 can answer (0)
+    guest_after     seconds from there until its program starts, so until port 22 can answer (0); a real guest takes
+                    some more of its own
     lease_seconds   how long an address is kept (86400)
     pool            how many addresses there are (250)
     no_lease        the guest never gets an address

@@ -18,6 +18,7 @@ from typing import IO, Any, NoReturn
 from tests.standins.tart.addresses import take_lease
 from tests.standins.tart.dials import Dials
 from tests.standins.tart.failures import FAILED, MISSING, TartFailure, UsageFailure, unprefixed_in_validate
+from tests.standins.tart.guests import programs
 from tests.standins.tart.storage import SUSPENDED, VM, Home, new_mac
 
 NETWORKS = ("net_bridged", "net_softnet", "net_host")
@@ -117,6 +118,7 @@ class Machine:
         self._config = config
         self._options = options
         self._guest: subprocess.Popen[bytes] | None = None
+        self._programs = programs(dials, vm)
         self._fields: dict[str, str] = {}
         self._started = time.monotonic()
 
@@ -168,8 +170,9 @@ class Machine:
             if not self._dials.get("no_lease"):
                 address = take_lease(self._home, self._dials, self._config["macAddress"])
             self._fields = guest_fields(self._vm, self._config, address or "127.64.255.254")
+            self._fields["network"] = "softnet" if self._options.net_softnet else "nat"
         if self._guest is None and self._fields and age >= lease_after + self._dials.seconds("guest_after"):
-            if program := self._dials.get("guest", {}).get("argv"):
+            if program := self._programs.get("argv"):
                 self._guest = self._start(program)
 
     def _start(self, program: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -223,8 +226,8 @@ class Machine:
         """The guest decides."""
         if self._dials.get("ignores_acpi"):
             return
-        if button := self._dials.get("guest", {}).get("power_button"):
-            subprocess.run(filled(button, self._fields), check=False)
+        if self._guest and (button := self._programs.get("power_button")):
+            subprocess.run(filled(button, self._fields | {"guest": str(self._guest.pid)}), check=False)
         else:
             self._power_off()
             _leave(0)
