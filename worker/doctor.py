@@ -18,6 +18,7 @@ from tatin_jobs.tools import TOOLS, find_tool, install_command
 from worker import awake
 from worker.agents import ADAPTERS, adapter
 from worker.capacity import free_disk_mib
+from worker.gateway.local_servers import start_command, why_silent
 from worker.gateway.prices import check_prices
 from worker.gateway.providers import api_root
 from worker.guest_trust import certificates_in
@@ -205,11 +206,14 @@ def _models(settings: Settings) -> Iterator[Finding]:
         try:
             address = api_root(provider)
             key = "key found" if provider.key() else "no key wanted"
+            silent = why_silent(provider)
         except TatinError as error:
             seen = f"{error.what} {error.seen or ''}".strip()
             yield Finding(f"model server {name}", False, seen, error.try_ or f"mend [models.{name}] in tatin.toml")
         else:
-            yield Finding(f"model server {name}", True, f"{address}, {key}")
+            seen = f"{address} does not run: {silent}" if silent else f"{address}, {key}"
+            fix = start_command(provider) or "start it"
+            yield Finding(f"model server {name}", not silent, seen, fix if silent else "")
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

@@ -49,7 +49,8 @@ def check_jobs(read: Sequence[ReadJob], settings: Settings, offer: Offer) -> Non
 
     Raises:
         PartMissing: a tool is not installed. Missing: a job needs more than this host has, or a model server that its
-            settings do not name. BadInput: a model server's key is not set.
+            settings do not name, or that is to run on this host and does not. BadInput: a model server's key is not
+            set.
     """
     for item in read:
         _check_tool(item.spec, settings, offer)
@@ -96,9 +97,20 @@ def _check_tool(spec: JobSpec, settings: Settings, offer: Offer) -> None:
 
 
 def _check_model(spec: JobSpec, settings: Settings) -> None:
+    from worker.gateway.local_servers import start_command, why_silent
+
     provider = _model_server(spec, settings)
-    if provider:
-        provider.key()
+    if provider is None:
+        return
+    provider.key()
+    with _missing():
+        why = why_silent(provider)
+    if why:
+        raise Missing(
+            f"The model server of job '{spec.name}' at {provider.base_url} does not run.",
+            seen=why,
+            try_=start_command(provider) or "start it, or name another in `model`.",
+        )
 
 
 def _model_server(spec: JobSpec, settings: Settings) -> ModelProvider | None:

@@ -126,6 +126,19 @@ def test_run_submits_nothing_that_this_host_can_never_run(queue: Queue, repo: Pa
     assert blobs(queue) == []
 
 
+@pytest.mark.needs("bwrap")
+def test_run_submits_nothing_for_a_model_server_that_does_not_run(
+    queue: Queue, repo: Path, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    queue.home.settings_file.write_text(f'[models.mine]\nbase_url = "http://127.0.0.1:{unused_tcp_port}"\n')
+    path = job_file(tmp_path, repo, "quiet", more="model: {provider: mine, name: m}\nresources: {memory: 256MiB}\n")
+    done = tatin(queue.home.root, "run", str(path))
+    assert done.code == 3
+    assert f"at http://127.0.0.1:{unused_tcp_port} does not run" in done.err
+    assert "Connection refused" in done.err
+    assert queue.store.list_jobs() == []
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -37,7 +37,7 @@ from worker.agents.base import (
 from worker.agents.config import as_file
 from worker.agents.limits import reset_in_text
 from worker.agents.reading import Failure, call_text, figures, final, items, mapping, tool
-from worker.agents.text import LINE_CHARACTERS, clip, exit_text, last_line, unicode
+from worker.agents.text import LINE_CHARACTERS, clip, error_words, exit_text, last_line, unicode
 from worker.model_errors import status_in_text, status_reason
 from worker.provision import render
 
@@ -177,7 +177,7 @@ def _failure(exit_status: int, stderr_tail: bytes, last: Mapping[str, Any], fina
     seen = last_line(stderr_tail)
     if exit_status != 0:
         said = stderr_tail.decode("utf-8", "replace")
-        message = f"Crush {exit_text(exit_status)}" + (f": {seen}" if seen else ".")
+        message = f"Crush {exit_text(exit_status)}" + (f": {error_words(seen)}" if seen else ".")
         limited, reset_at = reset_in_text(said)
         status = status_in_text(seen)
         if limited or (status and status_reason(status) is Reason.QUOTA):

@@ -33,7 +33,7 @@ from worker.agents.base import (
 from worker.agents.config import as_file
 from worker.agents.instructions import instruction_paths
 from worker.agents.reading import Failure, JsonReader, call_text, figures, final, mapping, status_of, tool
-from worker.agents.text import LINE_CHARACTERS, clip, unicode
+from worker.agents.text import LINE_CHARACTERS, clip, error_words, unicode
 from worker.model_errors import status_reason
 from worker.provision import render
 
@@ -182,7 +182,7 @@ def _usage(part: Mapping[str, Any]) -> dict[str, float]:
 def _read_error(error: Mapping[str, Any]) -> tuple[Failure, int | None]:
     data = mapping(error.get("data"))
     name = clean_line(unicode(error.get("name")), 60) or "error"
-    message = clean_line(unicode(data.get("message")), LINE_CHARACTERS)
+    message = clean_line(error_words(clip(unicode(data.get("message")), 1000)), LINE_CHARACTERS)
     status = status_of(data.get("statusCode"))
     said = f"{name}{f' {status}' if status else ''}{f': {message}' if message else ''}"
     return Failure(_reason(name, status, message), f"OpenCode stopped with {said}"), status

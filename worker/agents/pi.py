@@ -32,7 +32,7 @@ from worker.agents.base import (
 from worker.agents.config import as_file
 from worker.agents.limits import reset_in_text
 from worker.agents.reading import Failure, JsonReader, call_text, figures, final, items, mapping, parts_text, tool
-from worker.agents.text import LINE_CHARACTERS, clip, unicode
+from worker.agents.text import LINE_CHARACTERS, clip, error_words, unicode
 from worker.model_errors import status_in_text, status_reason
 from worker.provision import render
 
@@ -142,7 +142,7 @@ class PiReader(JsonReader):
                     yield AgentEvent("reasoning", clip(text))
         if self._stop == "error":
             status = status_in_text(self._error)
-            yield AgentEvent("error", clip(self._error), {"status": status} if status else {})
+            yield AgentEvent("error", error_words(self._error), {"status": status} if status else {})
         else:
             yield AgentEvent("usage", "", _usage(mapping(message.get("usage"))))
 
@@ -164,7 +164,7 @@ class PiReader(JsonReader):
 
 
 def _failed(error: str) -> Failure:
-    message = f"Pi stopped with: {clean_line(error, LINE_CHARACTERS) or 'an error'}"
+    message = f"Pi stopped with: {clean_line(error_words(error), LINE_CHARACTERS) or 'an error'}"
     status = status_in_text(error)
     limited, reset_at = reset_in_text(error)
     if limited or (status and status_reason(status) is Reason.QUOTA):
@@ -187,7 +187,7 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _retry(line: Mapping[str, Any]) -> AgentEvent:
-    error = clean_line(unicode(line.get("errorMessage")), LINE_CHARACTERS)
+    error = clean_line(error_words(clip(unicode(line.get("errorMessage")), 1000)), LINE_CHARACTERS)
     attempt, most = line.get("attempt"), line.get("maxAttempts")
     counted = f" ({attempt} of {most})" if isinstance(attempt, int) and isinstance(most, int) else ""
     status = status_in_text(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 from tatin_jobs.terminal import clean_line
@@ -19,6 +20,18 @@ def unicode(value: object) -> str:
 def clip(text: str, limit: int = EVENT_CHARACTERS) -> str:
     """The beginning of ``text``, with a mark when more came. Never more than ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 2] + " …"
+
+
+def error_words(text: str) -> str:
+    """An error of a model server, where the tool shows the JSON as it came: the message in it, in place of the JSON."""
+    start = text.find("{")
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start) if start >= 0 else (None, 0)
+    except (ValueError, RecursionError):
+        return text
+    inner = value.get("error", value) if isinstance(value, dict) else None
+    message = unicode(inner.get("message")) if isinstance(inner, dict) else ""
+    return f"{text[:start]}{message}{text[end:]}" if message else text
 
 
 def last_line(data: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from tatin_jobs.settings import ModelProvider
 from tatin_jobs.states import Reason
 from worker.gateway import rules
 from worker.gateway.limits import GatewayLimits
+from worker.gateway.local_servers import start_command
 from worker.gateway.providers import api_root
 from worker.gateway.usage import CLOSED, TIMEOUT, UNREACHABLE, CallFailed
 from worker.redaction import Redactor
@@ -129,6 +131,8 @@ class Upstream:
             raise CallFailed(TIMEOUT, f"The model provider at {self.where} did not answer in time.", 504) from error
         except (aiohttp.ClientError, OSError) as error:
             message = f"The model provider at {self.where} cannot be reached: {self.clean(_why(error))}."
+            if command := start_command(self._provider):
+                message += f" Does it run? `{command}` starts it."
             raise CallFailed(UNREACHABLE, message) from error
 
     def clean(self, text: str) -> str:
@@ -138,4 +142,6 @@ class Upstream:
 
 def _why(error: BaseException) -> str:
     """The system's own words, without addresses and objects around them."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0:  # asyncio's text leaves out what it means
+        return os.strerror(error.errno)
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.agents.text import clip, exit_text, last_line, unicode
+from worker.agents.text import clip, error_words, exit_text, last_line, unicode
 
 
 def test_clip_keeps_to_its_limit_and_marks_what_is_missing() -> None:
@@ -36,3 +36,20 @@ def test_exit_status_in_words(status: int, text: str) -> None:
 def test_half_characters_of_json_become_ones_that_utf_8_can_hold() -> None:
     assert unicode("a\ud800b").encode() == b"a?b"
     assert unicode(None) == unicode(["a"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('502: {"type":"x","code":"502","message":"It cannot be reached."}', "502: It cannot be reached."),
+        ('{"error": {"message": "No such model.", "code": 404}} (again)', "No such model. (again)"),
+        ("402 Payment required", "402 Payment required"),
+        ('500: {"error": "busy"}', '500: {"error": "busy"}'),
+        ('502: {"message": "cut o', '502: {"message": "cut o'),
+        ('{"message": 7}', '{"message": 7}'),
+        ("{" * 5000, "{" * 5000),
+        ('{"a":' * 5000, '{"a":' * 5000),
+    ],
+)
+def test_the_message_stands_for_the_json(text: str, words: str) -> None:
+    assert error_words(text) == words
