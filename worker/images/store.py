@@ -80,7 +80,9 @@ def find_image(home: Home, name: str) -> Image:
     folder = home.images / name / CURRENT
     how = f"tatin image build --sandbox qemu{'' if name == DEFAULT_IMAGE else f' --name {name}'}"
     if IMAGE.fullmatch(name) is None or not folder.exists():
-        raise PartMissing(f"There is no image '{name}' on this host.", seen=f"no '{folder}'", try_=how)
+        others = ", ".join(f"'{image.note.name}'" for image in images(home)[:5])
+        seen = f"it has {others}" if others else None
+        raise PartMissing(f"There is no image '{name}' on this host.", seen=seen, try_=how)
     return image_at(folder, f"{how} --again")
 
 

@@ -41,9 +41,9 @@ def choose_provider(settings: Settings, home: Home, home_id: str, kind: str | No
                 return provider
             wrong += missing
     raise PartMissing(
-        "This host has no sandbox to run jobs in.",
+        "This host has no sandbox to run jobs in." if kind == "auto" else f"Sandbox '{kind}' does not work here yet.",
         seen="; ".join(f"{finding.name}: {finding.seen}" for finding in wrong),
-        try_="; ".join(dict.fromkeys(finding.fix for finding in wrong if finding.fix)) + ".",
+        try_="; ".join(dict.fromkeys(finding.fix for finding in wrong if finding.fix)),
     )
 
 

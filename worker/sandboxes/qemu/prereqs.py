@@ -34,7 +34,8 @@ def _image(home: Home) -> Finding:
     try:
         note = find_image(home, DEFAULT_IMAGE).note
     except PartMissing as error:
-        return Finding("qemu image", False, f"{error.what} {error.seen or ''}".strip(), f"sudo -E {error.try_}")
+        seen = f"{error.what.rstrip('.')}; {error.seen}" if error.seen else error.what.rstrip(".")
+        return Finding("qemu image", False, seen, f"sudo -E {error.try_}")
     missing = [part for part, said in note.parts.items() if said is None]
     seen = f"{note.name} {note.digest[:16]}, {age_of(note) / 86_400:.0f} days old"
     return Finding("qemu image", True, f"{seen}; built without {', '.join(missing)}" if missing else seen)
