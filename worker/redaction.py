@@ -13,6 +13,8 @@ import json
 import logging
 import re
 import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -21,7 +23,7 @@ MIN_CHARACTERS = 8
 """A shorter secret stands in too many innocent words."""
 HELD_BYTES = 6
 """So many bytes at the end of a piece that may begin a secret are held back until the next piece."""
-_BREAKS = b"[\\r\\n]{0,4}"
+_BETWEEN_BREAKS = re.compile(rb"[^\r\n]+")
 
 
 class Redactor:
@@ -30,7 +32,6 @@ class Redactor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forms: frozenset[bytes] = frozenset()
-        self._pattern: re.Pattern[bytes] | None = None
         self.longest = 0
         """Bytes of the longest form, line breaks not counted."""
 
@@ -42,22 +43,13 @@ class Redactor:
             forms = self._forms | _forms(secret)
             if forms == self._forms:
                 return
-            longest_first = sorted(forms, key=len, reverse=True)
-            pattern = b"|".join(_BREAKS.join(re.escape(bytes([byte])) for byte in form) for form in longest_first)
-            self._pattern = re.compile(pattern)
             self._forms = forms
-            self.longest = len(longest_first[0])
+            self.longest = max(map(len, forms))
 
     def data(self, data: bytes) -> bytes:
-        """``data`` without the secrets."""
-        return self._pattern.sub(STARS.encode(), data) if self._pattern and self.holds(data) else data
-
-    def holds(self, data: bytes) -> bool:
-        """Whether a secret is in there: a quick look before the slow one."""
-        if not self._forms:
-            return False
-        joined = data.translate(None, b"\r\n")
-        return any(form in joined for form in self._forms)
+        """``data`` without the secrets; the same object where there is none."""
+        spans = _found(self._forms, data.translate(None, b"\r\n"))
+        return _starred(data, spans) if spans else data
 
     def text(self, text: str) -> str:
         """``text`` without the secrets."""
@@ -154,6 +146,44 @@ def _forms(secret: str) -> frozenset[bytes]:
     # A key in PEM form has lines: it is looked for as everything is, with line breaks anywhere.
     forms = {form.translate(None, b"\r\n") for form in forms}
     return frozenset(form for form in forms if len(form) >= MIN_CHARACTERS)
+
+
+def _found(forms: Iterable[bytes], joined: bytes) -> list[tuple[int, int]]:
+    """Where in ``joined`` any form is, from left to right; those that overlap are one."""
+    spans = []
+    for form in forms:
+        at = joined.find(form)
+        while at >= 0:
+            spans.append((at, at + len(form)))
+            at = joined.find(form, at + len(form))
+    spans.sort()
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _starred(data: bytes, spans: Sequence[tuple[int, int]]) -> bytes:
+    """``data`` with stars in place of ``spans``, which count its bytes without line breaks."""
+    places, counts = [], []  # of each piece between line breaks: where it begins, and how many bytes came before
+    count = 0
+    for piece in _BETWEEN_BREAKS.finditer(data):
+        places.append(piece.start())
+        counts.append(count)
+        count += piece.end() - piece.start()
+
+    def place(byte: int) -> int:
+        index = bisect_right(counts, byte) - 1
+        return places[index] + byte - counts[index]
+
+    out, shown = bytearray(), 0
+    for start, end in spans:
+        out += data[shown : place(start)] + STARS.encode()
+        shown = place(end - 1) + 1
+    return bytes(out + data[shown:])
 
 
 def _begun(form: bytes, data: bytes) -> int:

@@ -43,6 +43,12 @@ def _all_bytes(*folders: Path) -> Iterator[tuple[Path, bytes]]:
                 yield path, path.read_bytes()
 
 
+def holds(redactor: Redactor, data: bytes) -> bool:
+    """Whether a secret is in there, in any form that is looked for."""
+    joined = data.translate(None, b"\r\n")
+    return any(form in joined for form in redactor._forms)
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Bench]:
     (tmp_path / "keys").mkdir()
@@ -108,11 +114,11 @@ async def test_a73_a_job_secret_is_in_the_guest_and_nowhere_else(made: Bench) ->
     redactor = Redactor()
     redactor.add(PACKAGE_TOKEN)
     kept = dict(_all_bytes(made.home.root))
-    assert [path for path, data in kept.items() if redactor.holds(data)] == []
+    assert [path for path, data in kept.items() if holds(redactor, data)] == []
     shown = b"".join(chunk.data for chunk in made.store.read_log(job.id))
     assert b"***" in shown
-    assert not redactor.holds(shown)
-    assert not redactor.holds(made.store.job(job.id).model_dump_json().encode())
+    assert not holds(redactor, shown)
+    assert not holds(redactor, made.store.job(job.id).model_dump_json().encode())
 
 
 async def test_a73_a_secret_asked_for_as_a_host_is_not_told_as_what_was_blocked(made: Bench) -> None:
@@ -191,7 +197,7 @@ async def test_a73_a_provider_that_quotes_the_key_in_other_forms_is_cleaned(tmp_
         told = here.gateway.usage.last_error or ""
     redactor = Redactor()
     redactor.add(KEY)
-    assert not redactor.holds(f"{text} {told}".encode())
+    assert not holds(redactor, f"{text} {told}".encode())
     assert "bad key ***" in text
     assert "bad key ***" in told
 

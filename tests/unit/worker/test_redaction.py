@@ -95,6 +95,23 @@ def test_a73_a_secret_of_several_lines_is_taken_out(newline: str) -> None:
     assert b"MC4CAQ" not in b"".join([*(stream.feed(printed[at : at + 9]) for at in range(0, 99, 9)), stream.close()])
 
 
+def test_a73_any_number_of_line_breaks_hides_nothing() -> None:
+    redactor = Redactor()
+    redactor.add("s3cretvalue")
+    assert (
+        redactor.data(b"\n\n<" + b"\r\n\r\n\n\n".join(b"%c" % byte for byte in b"s3cretvalue") + b">\n")
+        == b"\n\n<***>\n"
+    )
+
+
+def test_a73_secrets_that_overlap_leave_no_end_behind() -> None:
+    redactor = Redactor()
+    redactor.add("token-one-two")
+    redactor.add("two-three-four")
+    assert redactor.data(b"a token-one-two-three-four b") == b"a *** b"
+    assert redactor.data(b"token-one-two\ntoken-one-two\n") == b"***\n***\n"
+
+
 def test_an_ordinary_line_is_not_held_back(redactor: Redactor) -> None:
     stream = redactor.stream()
     for line in (b"a line\n", b"half a line s", b"sk-a"):
