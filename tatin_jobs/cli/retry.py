@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tatin_jobs.cli.options import AsJson, JobsOrBatches
-from tatin_jobs.cli.output import say, write_text
+from tatin_jobs.cli.output import say
 from tatin_jobs.cli.picking import Picked, pick
 from tatin_jobs.cli.session import now, open_session
-from tatin_jobs.cli.submit import how_it_goes_on, print_submitted, tell_warnings
+from tatin_jobs.cli.submit import tell_submitted
 from tatin_jobs.errors import WrongState
 from tatin_jobs.models import Job
 from tatin_jobs.states import JobState, Outcome
@@ -25,12 +25,7 @@ def command(ids: JobsOrBatches, as_json: AsJson = False) -> None:
             return
         submitted = submit_again(session.store, jobs, now())
         workers = live_workers(session.store)
-    tell_warnings(submitted, workers)
-    if as_json:
-        print_submitted(submitted, workers)
-    else:
-        write_text("".join(f"{job.id}\n" for job in submitted.jobs))
-    say(how_it_goes_on(submitted, workers))
+    tell_submitted(submitted, workers, as_json)
 
 
 def _wanted(picked: Picked) -> bool:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,31 +45,18 @@ def command(
     second hurries. Where a worker runs already, this one only submits and follows.
     """
     with open_session() as session:
-        job_files = JobFiles(files, overrides)
-        if worker_runs(session.home):
-            workers = live_workers(session.store)
-            submitted = submit_files(
-                session.store,
-                session.settings,
-                session.home,
-                job_files,
-                now(),
-                check=lambda read: check_workers(read, workers, session.settings),
-            )
-            tell_warnings(submitted, workers)
+        store, settings, home = session.store, session.settings, session.home
+        runs = worker_runs(home)
+        workers = live_workers(store) if runs else []
+        if runs:
+            check = partial(check_workers, workers=workers, settings=settings)
+        else:
+            check = partial(check_jobs, settings=settings, offer=check_host(settings, home))
+        submitted = submit_files(store, settings, home, JobFiles(files, overrides), now(), check=check)
+        tell_warnings(submitted, workers)
+        if runs:
             say(f"batch {submitted.batch.id}: the worker of this home runs it")
-            return Run(session, submitted, None).follow(output)
-        offer = check_host(session.settings, session.home)
-        submitted = submit_files(
-            session.store,
-            session.settings,
-            session.home,
-            job_files,
-            now(),
-            check=lambda read: check_jobs(read, session.settings, offer),
-        )
-        tell_warnings(submitted, [])
-        return Run(session, submitted, BesideWorker(session.home, submitted.batch.id)).follow(output)
+        return Run(session, submitted, None if runs else BesideWorker(home, submitted.batch.id)).follow(output)
 
 
 class Run:

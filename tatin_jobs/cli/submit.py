@@ -49,12 +49,17 @@ def command(
     with open_session() as session:
         submitted = submit_files(session.store, session.settings, session.home, job_files, now())
         workers = live_workers(session.store)
+    tell_submitted(submitted, workers, as_json)
+
+
+def tell_submitted(submitted: Submitted, workers: list[WorkerInfo], as_json: bool) -> None:
+    """Warnings, the ids (or the batch as JSON), and how it goes on."""
     tell_warnings(submitted, workers)
     if as_json:
-        print_submitted(submitted, workers)
+        _print_submitted(submitted, workers)
     else:
         write_text("".join(f"{job.id}\n" for job in submitted.jobs))
-    say(how_it_goes_on(submitted, workers))
+    say(_how_it_goes_on(submitted, workers))
 
 
 def tell_warnings(submitted: Submitted, workers: list[WorkerInfo]) -> None:
@@ -71,7 +76,7 @@ def tell_warnings(submitted: Submitted, workers: list[WorkerInfo]) -> None:
             warn(f"{job.id}: {why}.")
 
 
-def how_it_goes_on(submitted: Submitted, workers: list[WorkerInfo]) -> str:
+def _how_it_goes_on(submitted: Submitted, workers: list[WorkerInfo]) -> str:
     """One line: the batch, and when its jobs will run."""
     count = len(submitted.jobs)
     held = sum(job.state is JobState.HELD for job in submitted.jobs)
@@ -86,7 +91,7 @@ def how_it_goes_on(submitted: Submitted, workers: list[WorkerInfo]) -> str:
     return f"{text}; {number} of these run at once {where}"
 
 
-def print_submitted(submitted: Submitted, workers: list[WorkerInfo]) -> None:
+def _print_submitted(submitted: Submitted, workers: list[WorkerInfo]) -> None:
     """The batch as JSON."""
     fewest, most = at_once_range([job.need for job in submitted.jobs], workers)
     print_json(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ from tatin_jobs.models import LogChunk
 from tatin_jobs.reports import make_report, report_text
 from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.store import Store
-from tests.support.cli import NOW, argv, environment, make_job, open_queue
+from tests.support.cli import NOW, make_job, on_terminal, open_queue
 
 HOSTILE = (
     "\x1b]0;title\x07 \x1b]52;c;aGk=\x07 \x1b[2J\x1b[1A \x9b31m \x1bP$q\x1b\\ \r over \u202e\u2066 \u200b\x08\x7f"
@@ -97,22 +94,6 @@ def test_a80_a_terminal_gets_nothing_hostile_from_any_view(tmp_path: Path, argum
         queue.announce(problem=text)
         queue.store.finish(queue.claim(), Outcome.FAILED, Reason.AGENT, text)
         assert isinstance(queue.store, Store)
-        shown = _on_terminal(tmp_path, arguments)
+        shown = on_terminal(tmp_path, *arguments, COLUMNS="400").decode()
     assert_harmless(shown)
     assert "[/nothing]" in shown or "…" in shown
-
-
-def _on_terminal(home: Path, arguments: list[str]) -> str:
-    terminal, inner = pty.openpty()
-    env = environment(home, {"TERM": "xterm-256color", "COLUMNS": "400"})
-    process = subprocess.Popen(argv(*arguments), cwd=home, env=env, stdout=inner, stderr=inner)
-    os.close(inner)
-    seen = b""
-    try:
-        while data := os.read(terminal, 65_536):
-            seen += data
-    except OSError:
-        pass  # Linux says so at the end
-    os.close(terminal)
-    process.wait(30)
-    return seen.decode()

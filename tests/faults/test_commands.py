@@ -15,7 +15,7 @@ import pytest
 from tatin_jobs.cli import COMMANDS, main
 from tatin_jobs.store import Store, connect, opening
 from tests.faults.harness.servers import Server, free_port, server
-from tests.support.stores import dump, make_job, submit
+from tests.support.stores import client_of, dump, make_job, submit
 
 pytestmark = pytest.mark.needs("valkey", "git")
 
@@ -83,6 +83,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture
+def called(home: Path, store: Store, valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store that the commands are told of."""
+    monkeypatch.setenv("TATIN_REDIS_URL", valkey.url)
+    return store
+
+
 def _told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit code and the error; nothing may be on stdout."""
     code = main(arguments)
@@ -94,63 +101,37 @@ def _told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int
 
 
 @pytest.mark.parametrize("name", WITH_ID)
-def test_an_unknown_id(
-    name: str,
-    home: Path,
-    store: Store,
-    valkey: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_an_unknown_id(name: str, home: Path, called: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """F42."""
-    monkeypatch.setenv("TATIN_REDIS_URL", valkey.url)
-    before = dump(store)
+    before = dump(called)
     code, error = _told(WITH_ID[name], capsys)
     assert code == 2
     assert JOB in error
     assert "tatin list" in error
-    assert dump(store) == before
+    assert dump(called) == before
 
 
 @pytest.mark.parametrize("name", WITH_ID)
-def test_an_ambiguous_id(
-    name: str,
-    home: Path,
-    store: Store,
-    valkey: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_an_ambiguous_id(name: str, home: Path, called: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """F42."""
-    monkeypatch.setenv("TATIN_REDIS_URL", valkey.url)
-    before = dump(store)
+    before = dump(called)
     code, error = _told([part.replace(JOB, "job-twin") for part in WITH_ID[name]], capsys)
     assert code == 2
     assert "job-twin1aaaaa" in error
     assert "job-twin2aaaaa" in error
     assert "write more of it" in error
-    assert dump(store) == before
+    assert dump(called) == before
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_store_of_a_newer_tatin(
-    name: str,
-    home: Path,
-    store: Store,
-    valkey: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_store_of_a_newer_tatin(name: str, home: Path, called: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """F12."""
-    monkeypatch.setenv("TATIN_REDIS_URL", valkey.url)
-    client = valkey.client()
-    client.hset("tatin:meta", "schema", "99")
-    client.close()
-    before = dump(store)
+    client_of(called).hset("tatin:meta", "schema", "99")
+    before = dump(called)
     code, error = _told(EVERY[name], capsys)
     assert code == 3
     assert "another version of Tatin" in error
-    assert dump(store) == before
+    assert dump(called) == before
     assert _blobs(home) == []
 
 

@@ -10,6 +10,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from tatin_jobs.models import Need
 from tatin_jobs.results import write_result
 from tatin_jobs.states import JobState, Outcome, Reason
-from tests.support.cli import ROOT, Queue, argv, environment, make_job, make_result, open_queue, tatin
+from tests.support.cli import ROOT, Queue, argv, environment, make_job, make_result, on_terminal, open_queue, tatin
 
 pytestmark = pytest.mark.needs("valkey")
 
@@ -264,11 +265,11 @@ def test_diff_to_a_terminal_is_cleaned(home: Path, queue: Queue) -> None:
     queue.submit(make_job())
     lease = queue.claim()
     queue.finish(lease, patch=PATCH)
-    shown = _on_terminal(home, "diff", lease.job.id)
+    shown = on_terminal(home, "diff", lease.job.id)
     assert b"\\x1b]0;title\\x07two\\xff" in shown
     assert b"\x1b]" not in shown
     assert b"\x1b[32m" in shown  # our own colour
-    assert b"\x1b[3" not in _on_terminal(home, "diff", lease.job.id, NO_COLOR="1")
+    assert b"\x1b[3" not in on_terminal(home, "diff", lease.job.id, NO_COLOR="1")
 
 
 def test_diff_without_a_patch_says_why(home: Path, queue: Queue) -> None:
@@ -398,30 +399,24 @@ def test_a_reader_that_goes_away_is_no_error(home: Path, queue: Queue) -> None:
 
 def test_watch_follows_the_queue_on_a_terminal(home: Path, queue: Queue) -> None:
     (job,) = queue.submit(make_job("watched"))
-    terminal, inner = pty.openpty()
-    watching = subprocess.Popen(
-        argv("list", "--watch"),
-        cwd=home,
-        env=environment(home, {"TERM": "xterm"}),
-        stdin=inner,
-        stdout=inner,
-        stderr=inner,
-    )
-    os.close(inner)
-    try:
+    with _watching(home) as terminal:
         assert job.id.encode() in _read_until(terminal, b"queued #1")
         queue.claim()
         _read_until(terminal, b"running")
-    finally:
-        watching.send_signal(2)
-        assert watching.wait(30) == 0
-        os.close(terminal)
 
 
 def test_watch_says_on_a_small_screen_how_many_are_not_shown_and_what_all_do(home: Path, queue: Queue) -> None:
     queue.submit(*(make_job(f"small-{number}") for number in range(30)))
+    with _watching(home, (20, 120)) as terminal:
+        assert b"... 14 more" in _read_until(terminal, b"30 queued")
+
+
+@contextmanager
+def _watching(home: Path, size: tuple[int, int] | None = None) -> Iterator[int]:
+    """``tatin list --watch`` on a terminal; Ctrl-C ends it."""
     terminal, inner = pty.openpty()
-    termios.tcsetwinsize(inner, (20, 120))
+    if size:
+        termios.tcsetwinsize(inner, size)
     watching = subprocess.Popen(
         argv("list", "--watch"),
         cwd=home,
@@ -432,8 +427,7 @@ def test_watch_says_on_a_small_screen_how_many_are_not_shown_and_what_all_do(hom
     )
     os.close(inner)
     try:
-        screen = _read_until(terminal, b"30 queued")
-        assert b"... 14 more" in screen
+        yield terminal
     finally:
         watching.send_signal(2)
         assert watching.wait(30) == 0
@@ -464,22 +458,4 @@ def _read_until(fd: int, mark: bytes, seconds: float = 30) -> bytes:
         ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, seen
         seen += os.read(fd, 65_536)
-    return seen
-
-
-def _on_terminal(home: Path, *arguments: str, **env: str) -> bytes:
-    """What a command prints to a terminal."""
-    terminal, inner = pty.openpty()
-    process = subprocess.Popen(
-        argv(*arguments), cwd=home, env=environment(home, {"TERM": "xterm-256color", **env}), stdout=inner, stderr=inner
-    )
-    os.close(inner)
-    seen = b""
-    try:
-        while data := os.read(terminal, 65_536):
-            seen += data
-    except OSError:
-        pass  # Linux says so at the end
-    os.close(terminal)
-    process.wait(30)
     return seen

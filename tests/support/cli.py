@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -134,6 +135,24 @@ def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, 
 def argv(*arguments: str) -> list[str]:
     """The command line of ``tatin`` with these arguments."""
     return [sys.executable, "-P", "-m", "tatin_jobs.cli", *arguments]  # as the script: nothing from the working folder
+
+
+def on_terminal(home: Path, *arguments: str, **env: str) -> bytes:
+    """What a command prints to a terminal."""
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(
+        argv(*arguments), cwd=home, env=environment(home, {"TERM": "xterm-256color", **env}), stdout=inner, stderr=inner
+    )
+    os.close(inner)
+    seen = b""
+    try:
+        while data := os.read(terminal, 65_536):
+            seen += data
+    except OSError:
+        pass  # Linux says so at the end
+    os.close(terminal)
+    process.wait(30)
+    return seen
 
 
 def tatin(home: Path, *arguments: str, cwd: Path | None = None, stdin: bytes = b"", **env: str) -> Done:

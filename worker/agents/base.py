@@ -73,6 +73,10 @@ class AgentTask:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The user's own configuration of the tool, to be merged with the adapter's."""
 
+    def unless_set(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Those that the job's own ``env`` does not name."""
+        return {name: value for name, value in variables.items() if name not in self.spec.env}
+
 
 @dataclass(frozen=True)
 class AgentPlan:

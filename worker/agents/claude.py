@@ -96,7 +96,7 @@ class ClaudeAdapter(AgentAdapter):
                 *task.spec.args,
             ],
             env={
-                **{name: value for name, value in NO_PROXY.items() if name not in task.spec.env},
+                **task.unless_set(NO_PROXY),
                 "IS_SANDBOX": "1",  # or root is refused
                 token: route.token,
             },

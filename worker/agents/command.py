@@ -67,8 +67,7 @@ class CommandAdapter(AgentAdapter):
     def plan(self, task: AgentTask) -> AgentPlan:
         env = {"TATIN_PROMPT_FILE": task.prompt_path}
         if task.route:
-            own = {name: value for name, value in NO_PROXY.items() if name not in task.spec.env}
-            env |= own | route_environment(task.route)
+            env |= task.unless_set(NO_PROXY) | route_environment(task.route)
         return AgentPlan(argv=_argv(task.spec), env=env, stdin_path=task.prompt_path)
 
     def reader(self) -> AgentReader:

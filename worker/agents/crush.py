@@ -92,7 +92,7 @@ class CrushAdapter(AgentAdapter):
                 *task.spec.args,
             ],
             env={
-                **{name: value for name, value in SWITCHES.items() if name not in task.spec.env},
+                **task.unless_set(SWITCHES),
                 TOKEN_VARIABLE: route.token,
             },
             files={f"{task.home_path}/.config/crush/crush.json": as_file(task.config, config)},

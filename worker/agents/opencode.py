@@ -86,7 +86,7 @@ class OpenCodeAdapter(AgentAdapter):
                 *task.spec.args,
             ],
             env={
-                **{name: value for name, value in SWITCHES.items() if name not in task.spec.env},
+                **task.unless_set(SWITCHES),
                 # In the environment it goes before every file of the repository and of the home.
                 "OPENCODE_CONFIG_CONTENT": config.decode(),
                 TOKEN_VARIABLE: route.token,

@@ -80,7 +80,7 @@ class PiAdapter(AgentAdapter):
                 *task.spec.args,
             ],
             env={
-                **{name: value for name, value in SWITCHES.items() if name not in task.spec.env},
+                **task.unless_set(SWITCHES),
                 TOKEN_VARIABLE: route.token,
             },
             files={f"{folder}/models.json": models, f"{folder}/settings.json": as_file(task.config, settings)},
