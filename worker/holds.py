@@ -48,7 +48,7 @@ def seen_at(usage: RouteUsage | None) -> RouteSeen | None:
     blamed = usage.blame()
     if blamed and blamed[0] is Reason.QUOTA:
         return RouteSeen(limit=usage.quota.text if usage.quota else blamed[1])
-    if blamed and blamed[0] is Reason.PROVIDER:
+    if blamed and blamed[0] is Reason.PROVIDER and not usage.last_was_ours:
         return RouteSeen(worked=False, message=blamed[1])
     return RouteSeen(worked=True if usage.answered and not blamed else None)
 

@@ -135,6 +135,11 @@ class RouteUsage:
             return Reason.QUOTA, self.last_error
         return status_reason(int(self._last_kind)) if self._last_kind.isdigit() else Reason.PROVIDER, self.last_error
 
+    @property
+    def last_was_ours(self) -> bool:
+        """Whether the newest call failed by a rule of this side: it says nothing of the provider."""
+        return self.last_error is not None and self._last_kind in (BUDGET, TOO_LARGE, CLOSED)
+
     def began(self) -> None:
         """A call goes to the provider."""
         self.calls += 1

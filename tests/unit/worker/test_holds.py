@@ -15,7 +15,7 @@ from worker.acceptance import accept
 from worker.control import Control
 from worker.ending import MAX_UNSEEN_WAITS, Ending, Fate, fate
 from worker.gateway.quota import QuotaSeen
-from worker.gateway.usage import RouteUsage
+from worker.gateway.usage import BUDGET, CLOSED, TOO_LARGE, RouteUsage
 from worker.holds import MAX_ROUTE_FAILURES, RouteSeen, pause_seconds, seen_at, watch_probe
 
 NOW = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
@@ -132,4 +132,12 @@ def test_what_the_gateway_saw() -> None:
     usage.quota = QuotaSeen(None, "limit reached")
     assert seen_at(usage) == RouteSeen(limit="limit reached")
     usage.failed("400", "It asked for something wrong.")
+    assert seen_at(usage) == RouteSeen()
+
+
+@pytest.mark.parametrize("kind", [BUDGET, TOO_LARGE, CLOSED])
+def test_what_this_side_cut_off_says_nothing_of_the_route(kind: str) -> None:
+    """Else three jobs that have spent their budgets hold it for all others."""
+    usage = RouteUsage(answered=3)
+    usage.failed(kind, "The budget is used up.")
     assert seen_at(usage) == RouteSeen()
