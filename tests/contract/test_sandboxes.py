@@ -175,6 +175,17 @@ async def test_a_daemon_left_behind_does_not_keep_a_run_open(sandbox: Sandbox) -
     assert left.stdout.strip() == b"0"
 
 
+async def test_a_run_whose_watcher_was_killed_has_ended(sandbox: Sandbox) -> None:
+    """A64: at once, and as one that was killed; what it had printed is there."""
+    run = await sandbox.start(_start("sh", "-c", "echo up; sleep 300"))
+    follow = run.follow()
+    assert (await anext(follow)).data == b"up\n"
+    await sandbox.run(["sh", "-c", f"kill -9 $(cat {GUEST_RUN}/agent/watcher)"])
+    async with asyncio.timeout(60):
+        assert await _output(follow) == b""
+    assert (await run.status()).exit_status == 137
+
+
 async def test_a_missing_agent_is_exit_status_127(sandbox: Sandbox) -> None:
     run = await sandbox.start(_start("no-such-agent"))
     assert b"no-such-agent: not found" in await _output(run.follow(), "stderr")

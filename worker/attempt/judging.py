@@ -31,8 +31,12 @@ async def judge(parts: Parts, sandbox: Sandbox, followed: Followed, reader: Agen
         verdict = replace(verdict, message=f"{verdict.message} {stayed}".strip())
     if verdict.outcome is not Outcome.FAILED:
         return verdict
-    if (await sandbox.usage()).oom_kills:
+    used = await sandbox.usage()
+    if used.oom_kills:
         return Verdict(Outcome.FAILED, Reason.OOM, _oom_text(parts), verdict.final_text)
+    if "disk" in used.limits_hit:
+        text = f"The sandbox used up its {parts.need.disk_mib} MiB of disk; ask for more with resources.disk."
+        return Verdict(Outcome.FAILED, Reason.DISK, text, verdict.final_text)
     if usage and verdict.reason is Reason.AGENT and (blamed := usage.blame()):
         verdict = replace(verdict, reason=blamed[0], message=f"{verdict.message} {blamed[1]}")
     if usage and usage.quota and verdict.reason is Reason.QUOTA and verdict.reset_at is None:

@@ -18,10 +18,12 @@ FRAME = struct.Struct(">cQI")
 """Before each piece of output: its letter, where it begins, how long it is (``launcher.py``)."""
 
 
-async def start_run(launcher: Launcher, spec: StartSpec, env: Mapping[str, str], run_path: str = GUEST_RUN) -> Run:
-    """Start ``spec`` under the launcher; ``env`` is the whole environment of the program."""
+async def start_run(
+    launcher: Launcher, spec: StartSpec, env: Mapping[str, str], run_path: str = GUEST_RUN, *, leave_room: bool = False
+) -> Run:
+    """Start ``spec`` under the launcher; ``env`` and ``leave_room`` as for ``launcher_spec``."""
     folder = run_folder(spec.label, run_path)
-    answer = await _call(launcher, ["start", folder, repr(launcher_spec(spec, env))])
+    answer = await _call(launcher, ["start", folder, repr(launcher_spec(spec, env, leave_room=leave_room))])
     if answer.strip() != b"started":
         raise SandboxError(f"The launcher in the guest did not start '{spec.label}'.", seen=repr(answer[:200]))
     return LaunchedRun(launcher, folder)
@@ -32,8 +34,9 @@ def run_folder(label: str, run_path: str = GUEST_RUN) -> str:
     return f"{run_path}/{label}"
 
 
-def launcher_spec(spec: StartSpec, env: Mapping[str, str]) -> dict[str, object]:
-    """What the launcher is told to start; ``env`` is the whole environment of the program."""
+def launcher_spec(spec: StartSpec, env: Mapping[str, str], *, leave_room: bool = False) -> dict[str, object]:
+    """What the launcher is told to start; ``env`` is the whole environment of the program. ``leave_room``: it may not
+    have all the processes that its user can have there."""
     return {
         "argv": list(spec.argv),
         "env": dict(env),
@@ -42,6 +45,7 @@ def launcher_spec(spec: StartSpec, env: Mapping[str, str]) -> dict[str, object]:
         "timeout": spec.timeout_seconds,
         "grace": spec.grace_seconds,
         "limit": spec.output_limit_bytes,
+        "leave_room": leave_room,
     }
 
 

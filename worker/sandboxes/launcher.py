@@ -2,8 +2,9 @@
 
 Standard library only, Python 3.9 or newer: it runs in any guest, by ``python3 launcher.py`` over a connection, or
 inside the first process of a bwrap guest. Its files lie in ``<run>/<label>/``: ``stdout``, ``stderr`` (each cut at
-the limit), ``exit`` (JSON, written whole at the end). ``follow`` prints frames: one letter (o, e, or x for the end),
-the offset (8 bytes), the length (4 bytes), the bytes (of x: the status); a program cannot forge a frame by printing.
+the limit), ``exit`` (JSON, written whole at the end), ``alive`` (locked by the watcher while it lives). ``follow``
+prints frames: one letter (o, e, or x for the end), the offset (8 bytes), the length (4 bytes), the bytes (of x: the
+status); a program cannot forge a frame by printing.
 
 It imports only what an interpreter has built in: json, os, signal and struct would double the time to its start.
 """
@@ -74,7 +75,10 @@ class _Watcher:
         self.status = None
 
     def run(self):
+        posix.lockf(posix.open(f"{self.folder}/alive", posix.O_RDWR | posix.O_CREAT, 0o600), posix.F_LOCK, 0)
         _write_whole(f"{self.folder}/watcher", str(posix.getpid()))
+        if self.spec["leave_room"]:
+            _leave_room()
         _signal.signal(_signal.SIGTERM, self._asked_to_stop)
         wake, woken = posix.pipe()
         posix.set_blocking(woken, False)
@@ -178,8 +182,29 @@ def _spawn(spec, outputs):
         posix.close(stdin)
 
 
+def _leave_room():
+    """This and what it starts get three quarters of the processes that their group may have: what ends the program and
+    brings back its work runs in the same group."""
+    import resource
+
+    most = [resource.getrlimit(resource.RLIMIT_NPROC)[1]]
+    with open("/proc/self/cgroup") as file:
+        group = file.read().strip().rpartition(":")[2]
+    while group:
+        try:
+            with open(f"/sys/fs/cgroup{group}/pids.max") as file:
+                most.append(int(file.read()))
+        except (OSError, ValueError):
+            pass
+        group = group.rpartition("/")[0]
+    limits = [limit for limit in most if limit > 0]
+    if limits:
+        resource.setrlimit(resource.RLIMIT_NPROC, (min(limits) * 3 // 4,) * 2)
+
+
 def follow(folder, offsets):
-    """Print the output from these offsets on as frames, live, until the program has ended and all was printed."""
+    """Print the output from these offsets on as frames, live, until the program has ended and all was printed. One
+    whose watcher was killed has ended as if it had been killed itself: nobody else would ever say so."""
     files = [open(f"{folder}/{name}", "rb") for name in ("stdout", "stderr")]
     for file, offset in zip(files, offsets):  # noqa: B905 - Python 3.9 has no strict
         file.seek(offset)
@@ -198,6 +223,9 @@ def follow(folder, offsets):
         if ended:
             _write_all(_frame(b"x", 0, status(folder)))
             return 0
+        if pause >= TICK_SECONDS and _is_orphan(folder):
+            _write_whole(f"{folder}/exit", _status(137, False, *offsets))
+            continue
         pause = min(TICK_SECONDS, pause * 1.5) if quiet else 0.002
         time.sleep(pause)
 
@@ -225,6 +253,20 @@ def stop(folder, grace):
     while not _exists(f"{folder}/exit") and time.monotonic() < deadline:
         time.sleep(TICK_SECONDS)
     return 0
+
+
+def _is_orphan(folder):
+    """Whether its watcher was there, and is gone without a word. (POSIX locks end with their process.)"""
+    if not _exists(f"{folder}/watcher") or _exists(f"{folder}/exit"):
+        return False
+    fd = posix.open(f"{folder}/alive", posix.O_RDWR)
+    try:
+        posix.lockf(fd, posix.F_TEST, 0)
+    except OSError:
+        return False
+    finally:
+        posix.close(fd)
+    return not _exists(f"{folder}/exit")
 
 
 def _signal_group(pid, number):

@@ -60,6 +60,9 @@ GUEST_ENV: Mapping[str, str] = {
     "PATH": GUEST_PATH,
 }
 ROOT_SECONDS = 60.0
+FULL_BYTES = 2**20
+"""A guest whose disk has less than this free has used it up."""
+_LOOK = f"cat /proc/vmstat; stat -f -c 'free %a blocks of %S' {GUEST_HOME}"
 _LAUNCHER = Path(launcher.__file__).read_text()
 RENEW = Path(__file__).with_name("renew.py").read_text()
 """For root of a guest that was copied or resumed; ``renewal`` is its stdin."""
@@ -100,7 +103,7 @@ class RemoteSandbox(Sandbox):
             yield process
 
     async def start(self, spec: StartSpec) -> Run:
-        await start_run(self._launch, spec, {**self._env, **spec.env}, self._run_path)
+        await start_run(self._launch, spec, {**self._env, **spec.env}, self._run_path, leave_room=True)
         return self.started(spec.label)
 
     def started(self, label: str) -> Run:
@@ -133,13 +136,15 @@ class RemoteSandbox(Sandbox):
         return result.stdout
 
     async def usage(self) -> SandboxUsage:
-        """Out-of-memory kills, by the guest kernel's own count: an agent with sudo could hide those of its own."""
+        """Out-of-memory kills and a full disk, by what the guest says: an agent with sudo could hide its own."""
         try:
-            result = await self.run(["cat", "/proc/vmstat"], timeout_seconds=20)
+            result = await self.run(["/bin/sh", "-c", _LOOK], timeout_seconds=20)
         except SandboxError:
             return SandboxUsage()
-        found = re.search(rb"^oom_kill (\d{1,9})$", result.stdout, re.MULTILINE)
-        return SandboxUsage(oom_kills=int(found[1]) if found else None)
+        kills = re.search(rb"^oom_kill (\d{1,9})$", result.stdout, re.MULTILINE)
+        free = re.search(rb"^free (\d{1,15}) blocks of (\d{1,9})$", result.stdout, re.MULTILINE)
+        full = free is not None and int(free[1]) * int(free[2]) < FULL_BYTES
+        return SandboxUsage(oom_kills=int(kills[1]) if kills else None, limits_hit=("disk",) if full else ())
 
     async def wait_dead(self) -> str:
         await self.died.wait()
