@@ -15,12 +15,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.attack_report import AttackReport
 from tests.support.parts import PARTS
 
 NOT_HERE: dict[str, str] = tomllib.loads((Path(__file__).parent / "not_here.toml").read_text())
 _skipped: Counter[str] = Counter()
 settings.register_profile("tatin", deadline=None)  # an example that is slow here may only have a busy machine
 settings.load_profile("tatin")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(AttackReport(), "tatin-attack-report")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,8 +12,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tatin_jobs.models import Model
+from tatin_jobs.models import Budget, Model
 from tatin_jobs.settings import ModelProvider
+from tatin_jobs.states import Outcome, Reason
+from tests.attacks.conftest import ProviderOf
+from tests.support.attempts import bench
 from tests.support.model_route import KEY, MODEL, TOKEN, good, key_file, provider, route
 from worker.agents import adapter
 from worker.gateway import GatewayLimits, ModelGateway
@@ -270,6 +273,44 @@ async def test_a76_connections_over_the_limit_are_closed() -> None:
         assert await here.raw(b"") == b""
         for _, writer in idle:
             writer.close()
+
+
+FROM_THE_GUEST = r"""
+import http.client, json, os, sys, time
+from urllib.parse import urlsplit
+base, own = urlsplit(os.environ["OPENAI_BASE_URL"]), os.environ["OPENAI_API_KEY"]
+def ask(path, token):
+    link = http.client.HTTPConnection(base.hostname, base.port, timeout=60)
+    body = json.dumps({"model": "m", "messages": []})
+    link.request("POST", path, body, {"Authorization": "Bearer " + token, "Content-Type": "application/json"})
+    return link.getresponse().status
+chat = base.path + "/chat/completions"
+print(ask(chat, own[:-1]), ask("/v1/files", own), ask("http://127.0.0.1:1/v1/chat/completions", own), flush=True)
+print(ask(chat, own), ask(chat, own), ask(chat, own), flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.needs("git", "valkey")
+async def test_a74_a75_a76_an_agent_in_a_guest_gets_its_own_route_and_budget_and_no_more(
+    tmp_path: Path, provider_of: ProviderOf
+) -> None:
+    """A74, A75, A76: by the port that the guest has of it; and over its budget it is stopped though it sleeps."""
+    (tmp_path / "keys").mkdir()
+    async with provider(good) as there:
+        models = {"paid": ModelProvider(base_url=there.base_url, key_file=key_file(tmp_path / "keys"))}
+        with bench(tmp_path, provider_of, models=models) as made:
+            job, result = await made.run(
+                command=["python3", "-c", FROM_THE_GUEST],
+                model=Model(name="m", provider="paid"),
+                budget=Budget(turns=2),
+                timeout_seconds=200,
+            )
+            log = (made.job_folder(job) / "agent.log").read_text()
+    assert log == "401 404 404\n200 200 403\n" or log == "401 404 400\n200 200 403\n", log
+    assert (job.outcome, job.reason) == (Outcome.FAILED, Reason.BUDGET)
+    assert (result.usage.turns, len(there.requests)) == (2, 2)
+    assert {headers["authorization"] for _, _, headers, _ in there.requests} == {f"Bearer {KEY}"}
 
 
 @pytest.mark.parametrize("tool", ["claude", "command", "crush", "opencode", "pi"])

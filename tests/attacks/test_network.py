@@ -1,6 +1,6 @@
 """What a hostile guest tries through its gateway: other hosts, the host's own, crafted requests, outliving its end.
 
-The guest is a real one (bwrap) wherever where it runs matters; its gateway is the real one, and so are the hosts behind
+The guest is a real one wherever where it runs matters; its gateway is the real one, and so are the hosts behind
 it, on loopback, which the gateway trusts for these tests alone. `127.0.0.2` stands for what it does not trust.
 """
 
@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from tatin_jobs.home import Home
+from tests.attacks.conftest import ProviderOf
 from tests.support.egress import allowing, connect, gateway, get, host, http_answer, rest
 from tests.support.wait import until
 from worker.gateway.egress import EgressGateway, EgressLimits, Policy
 from worker.guest_network import PROXY_PORT
-from worker.sandboxes.base import Sandbox, SandboxSpec
-from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
 
 HOME_ID = "0a1b2c3d"
 OPEN = Policy("open")
@@ -49,13 +49,14 @@ print(json.dumps(answers))
 
 
 @pytest.fixture
-async def provider(tmp_path: Path) -> BwrapProvider:
+async def provider(tmp_path: Path, provider_of: ProviderOf) -> SandboxProvider:
     home = Home(tmp_path / "home")
     home.prepare()
-    return BwrapProvider(home, HOME_ID)
+    (home.root / "id").write_text(HOME_ID)
+    return provider_of(home)
 
 
-async def _guest(provider: BwrapProvider, number: int, through: EgressGateway) -> Sandbox:
+async def _guest(provider: SandboxProvider, number: int, through: EgressGateway) -> Sandbox:
     spec = SandboxSpec(name=f"tatin-{HOME_ID}-network-{number}", cpus=1, memory_mib=256, disk_mib=1000)
     sandbox = await provider.create(spec)
     await sandbox.serve(PROXY_PORT, through.protocol)
@@ -63,7 +64,7 @@ async def _guest(provider: BwrapProvider, number: int, through: EgressGateway) -
 
 
 @pytest.fixture
-async def guests(provider: BwrapProvider) -> AsyncIterator[list[Sandbox]]:
+async def guests(provider: SandboxProvider) -> AsyncIterator[list[Sandbox]]:
     made: list[Sandbox] = []
     yield made
     for sandbox in made:
@@ -83,9 +84,8 @@ def _statuses(answers: list[str]) -> list[str]:
     return [answer.split(" ", 2)[1] for answer in answers]
 
 
-@pytest.mark.needs("bwrap")
 async def test_a27_a50_no_address_that_is_not_public_is_reached_in_any_form(
-    provider: BwrapProvider, guests: list[Sandbox]
+    provider: SandboxProvider, guests: list[Sandbox]
 ) -> None:
     """A27, A50: the host, its network, metadata services, other guests; in mode open, by address and by name."""
     own = {item.address for items in psutil.net_if_addrs().values() for item in items if item.family == socket.AF_INET}
@@ -105,9 +105,8 @@ async def test_a27_a50_no_address_that_is_not_public_is_reached_in_any_form(
         assert {why for _, why in through.evidence.denied} == {"private address"}
 
 
-@pytest.mark.needs("bwrap")
 async def test_a50_a74_numbers_that_a_resolver_takes_for_addresses_are_no_names(
-    provider: BwrapProvider, guests: list[Sandbox]
+    provider: SandboxProvider, guests: list[Sandbox]
 ) -> None:
     """A50, A74."""
     async with host(stay=True) as there, EgressGateway() as through:
@@ -118,9 +117,8 @@ async def test_a50_a74_numbers_that_a_resolver_takes_for_addresses_are_no_names(
         assert there.connections == 0
 
 
-@pytest.mark.needs("bwrap")
 async def test_a27_a74_a_redirect_leads_no_further_than_a_request(
-    provider: BwrapProvider, guests: list[Sandbox]
+    provider: SandboxProvider, guests: list[Sandbox]
 ) -> None:
     """A27, A74: the gateway follows none, and what the guest asks for next is looked at like the first."""
     script = """
@@ -142,8 +140,8 @@ except urllib.error.HTTPError as error:
             assert (outer.connections, inner.connections) == (1, 0)
 
 
-@pytest.mark.needs("bwrap", "git")
-async def test_a27_git_is_led_no_further_by_a_redirect(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+@pytest.mark.needs("git")
+async def test_a27_git_is_led_no_further_by_a_redirect(provider: SandboxProvider, guests: list[Sandbox]) -> None:
     """A27: a clone in the guest, of a server that sends it to the host's own network."""
     async with host(stay=True) as inner:
         location = f"Location: http://127.0.0.2:{inner.port}/r/info/refs?service=git-upload-pack\r\n"
@@ -156,8 +154,7 @@ async def test_a27_git_is_led_no_further_by_a_redirect(provider: BwrapProvider, 
             assert (outer.connections > 0, inner.connections) == (True, 0)
 
 
-@pytest.mark.needs("bwrap")
-async def test_a74_nothing_but_what_is_allowed_is_reached(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a74_nothing_but_what_is_allowed_is_reached(provider: SandboxProvider, guests: list[Sandbox]) -> None:
     """A74: other hosts, other ports of an allowed host, and names that look like it."""
     async with host(stay=True) as there, host(stay=True) as other, EgressGateway(_trusted()) as through:
         await through.enter(allowing(there.where, "*.allowed.example"))
@@ -282,8 +279,7 @@ async def test_a74_connections_at_once_have_a_number() -> None:
             writer.close()
 
 
-@pytest.mark.needs("bwrap")
-async def test_a75_a_guest_reaches_its_own_gateway_only(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a75_a_guest_reaches_its_own_gateway_only(provider: SandboxProvider, guests: list[Sandbox]) -> None:
     """A75: what one attempt is allowed is no other's."""
     async with host(stay=True) as there, EgressGateway(_trusted()) as one, EgressGateway(_trusted()) as two:
         await one.enter(allowing(there.where))
@@ -293,8 +289,7 @@ async def test_a75_a_guest_reaches_its_own_gateway_only(provider: BwrapProvider,
         assert there.connections == 0
 
 
-@pytest.mark.needs("bwrap")
-async def test_a75_a78_a_gateway_ends_with_its_attempt(provider: BwrapProvider, guests: list[Sandbox]) -> None:
+async def test_a75_a78_a_gateway_ends_with_its_attempt(provider: SandboxProvider, guests: list[Sandbox]) -> None:
     """A75, A78: what is open is cut, and nothing is taken any more, though the guest still lives."""
     async with host(stay=True) as there:
         async with EgressGateway(_trusted()) as through:

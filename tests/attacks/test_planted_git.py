@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -11,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.clones import Clone, cloned, full_repository, sandbox_in, tree_of
+from tests.attacks.conftest import ProviderOf
+from tests.support.clones import Clone, cloned, full_repository, sandbox_in
 
-pytestmark = pytest.mark.needs("bwrap", "git")
+pytestmark = pytest.mark.needs("git")
 
 EVIL = "/home/agent/evil"
 """A program of the agent's that notes that it ran."""
@@ -64,8 +64,8 @@ WORK = "echo more >>change.txt; chmod +x a.txt; rm -f gone.txt; echo new >new.tx
 
 
 @pytest.fixture
-async def clone(tmp_path: Path) -> AsyncIterator[Clone]:
-    async with sandbox_in(tmp_path) as made:
+async def clone(tmp_path: Path, provider_of: ProviderOf) -> AsyncIterator[Clone]:
+    async with sandbox_in(tmp_path, provider_of) as made:
         yield await cloned(*made, full_repository(tmp_path / "repo"), tmp_path / "attempt-1")
 
 
@@ -96,13 +96,18 @@ def host_programs() -> Iterator[set[str]]:
 @pytest.mark.parametrize("plant", PLANT.values(), ids=PLANT)
 async def test_a24_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str) -> None:
     """A24."""
+    await try_plant(clone, plant)
+
+
+async def try_plant(clone: Clone, plant: str) -> None:
+    """What the shell line ``plant`` leaves in the guest does not run, and the patch is true to the tree."""
     await clone.sh(f"printf '#!/bin/sh\\necho ran >>/home/agent/ran\\ncat\\n' >{EVIL}; chmod +x {EVIL}")
     await clone.sh(f"{WORK}; {plant}")
     await clone.sh("/bin/rm -f ~/ran", cwd="/")
     taken, collected = await clone.bring_back()
     assert (taken.patch_missing, taken.left_out, collected.incomplete) == (None, (), None)
-    assert "ran" not in os.listdir(clone.repo.parent.parent)
-    assert clone.applied() == tree_of(clone.repo)
+    await clone.sh("test ! -e /home/agent/ran", cwd="/")
+    assert clone.applied() == await clone.tree()
 
 
 async def test_a24_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> None:

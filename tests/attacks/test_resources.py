@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tatin_jobs.states import Outcome, Reason
+from tests.attacks.conftest import ProviderOf
 from tests.support.attempts import Bench, bench
 from worker import followed
 from worker.sandboxes import disk_use
 from worker.sandboxes.bwrap import limits
-from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.disk_use import DiskUse
 
-pytestmark = pytest.mark.needs("git", "valkey", "bwrap")
+pytestmark = pytest.mark.needs("git", "valkey")
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider_of: ProviderOf) -> Iterator[Bench]:
     monkeypatch.setattr(limits, "DISK_SECONDS", 0.2)
-    with bench(tmp_path, lambda home: BwrapProvider(home, home.id()), log_limit_mib=2) as bench_made:
+    with bench(tmp_path, provider_of, log_limit_mib=2) as bench_made:
         yield bench_made
+
+
+async def test_a60_a_fork_bomb_ends_with_its_guest(made: Bench) -> None:
+    """A60: bounded in number, and gone with the agent: what it left is brought back by a guest that can work again."""
+    bomb = "import os, time\nfor _ in range(5000):\n  try:\n    os.fork() or time.sleep(300)\n  except OSError: pass"
+    script = f"echo mine > work.txt; python3 -c '{bomb}' & sleep 5"
+    job, _ = await made.run(command=script, timeout_seconds=60)
+    assert job.outcome in (Outcome.SUCCEEDED, Outcome.TIMED_OUT), job.message
+    assert "+mine" in (made.job_folder(job) / "changes.patch").read_text()
 
 
 async def test_a61_a_guest_that_fills_its_disk_is_stopped_and_its_work_kept(made: Bench) -> None:
@@ -31,6 +41,15 @@ async def test_a61_a_guest_that_fills_its_disk_is_stopped_and_its_work_kept(made
     job, result = await made.run(command=script, timeout_seconds=120, artifacts=())
     assert (job.outcome, job.reason) == (Outcome.FAILED, Reason.DISK), job.message
     assert "used up its 100 MiB of disk" in job.message
+    assert result.limits_hit == ("disk",)
+    assert "+mine" in (made.job_folder(job) / "changes.patch").read_text()
+
+
+async def test_a61_a_guest_that_fills_its_disk_loses_nothing_but_its_room(made: Bench) -> None:
+    """A61: wherever that is noticed, by a watcher or by the guest's own file system."""
+    script = "echo mine > work.txt; while head -c 10M /dev/zero > ../fill.$((n+=1)); do :; done; exit 3"
+    job, result = await made.run(command=script, timeout_seconds=300, artifacts=())
+    assert (job.outcome, job.reason) == (Outcome.FAILED, Reason.DISK), job.message
     assert result.limits_hit == ("disk",)
     assert "+mine" in (made.job_folder(job) / "changes.patch").read_text()
 
@@ -85,36 +104,41 @@ async def test_a62_a_flood_of_output_is_cut_and_said_to_be(made: Bench) -> None:
 
 
 async def test_a64_a_guest_that_kills_all_it_can_still_ends_and_is_collected(made: Bench) -> None:
-    """A64: its own watcher dies with it, and what it left is brought back all the same."""
-    job, result = await made.run(command="echo mine > work.txt; kill -9 -1; sleep 60", timeout_seconds=60)
+    """A64: its own watcher dies with it, and what it left is brought back all the same; of root too, where it is."""
+    script = "echo mine > work.txt; sync; sudo -n kill -9 -1; kill -9 -1; sleep 60"
+    job, result = await made.run(command=script, timeout_seconds=60)
     assert job.outcome is Outcome.FAILED
     assert job.reason in (Reason.AGENT, Reason.SANDBOX)
     assert result.patch is not None
     assert "+mine" in (made.job_folder(job) / "changes.patch").read_text()
 
 
-async def test_a65_the_guest_sets_no_clock(made: Bench) -> None:
-    """A65: and every time in the result is the host's."""
-    script = "date -s 2001-01-01 2>&1; python3 -c 'import time; time.clock_settime(0, 1)' 2>&1 | tail -1; date +%Y"
+async def test_a65_every_time_in_the_result_is_the_hosts(made: Bench) -> None:
+    """A65: where the host's kernel is the guest's too, no guest sets its clock; elsewhere it sets its own."""
+    script = "sudo -n date -s 2001-01-01 2>&1 || date -s 2001-01-01 2>&1; date +%Y; sleep 1"
+    before = datetime.now(UTC)
     job, result = await made.run(command=script)
     log = (made.job_folder(job) / "agent.log").read_text()
-    assert "Operation not permitted" in log
-    assert "PermissionError" in log
-    assert log.split()[-1] == str(result.started_at.year)
-    assert result.started_at <= result.finished_at
+    assert result.sandbox is not None
+    assert ("Operation not permitted" in log) is not result.sandbox.separate_kernel
+    assert log.split()[-1] == ("2001" if result.sandbox.separate_kernel else str(before.year))
+    assert before <= result.started_at <= result.finished_at <= datetime.now(UTC)
+    assert result.agent.seconds is not None
+    assert 0.5 < result.agent.seconds < 600
 
 
-async def test_a67_a_guest_cannot_lengthen_its_life_or_raise_its_limits(
-    made: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A67: the launcher in the guest is its own user's and can be killed; the worker's clock is not."""
+@pytest.mark.needs("bwrap")
+async def test_a67_a_guest_of_the_hosts_kernel_cannot_raise_its_limits(made: Bench) -> None:
+    """A67"""
+    job, _ = await made.run(command="ulimit -c unlimited 2>&1; ulimit -f unlimited 2>&1; ls -A /sys/fs/cgroup 2>&1")
+    log = (made.job_folder(job) / "agent.log").read_text()
+    assert log.count("imit exceeded") + log.count("not permitted") >= 2, log
+
+
+async def test_a67_a_guest_cannot_lengthen_its_life(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A67: the launcher in the guest is its own user's and can be stopped; the worker's clock is not."""
     monkeypatch.setattr(followed, "OUTSIDE_GRACE_SECONDS", 0.5)
-    script = (
-        "ulimit -c unlimited 2>&1; ulimit -f unlimited 2>&1; ls -A /sys/fs/cgroup 2>&1 | head -3; echo tried;"
-        'kill -STOP $(python3 -c \'import json; print(json.load(open("/run/tatin/agent/watcher"))["pid"])\'); sleep 300'
-    )
+    script = "kill -STOP $(cat /run/tatin/agent/watcher); sleep 300"
     job, result = await made.run(command=script, timeout_seconds=1)
     assert job.outcome is Outcome.TIMED_OUT, job.message
-    log = (made.job_folder(job) / "agent.log").read_text()
-    assert log.count("imit exceeded") + log.count("not permitted") >= 2 or log == "", log
-    assert result.agent.seconds < 60
+    assert result.agent.seconds < 200

@@ -16,12 +16,12 @@ from aiohttp import web
 from tatin_jobs.models import Model, Verify
 from tatin_jobs.settings import ModelProvider, SecretSetting, load_settings
 from tatin_jobs.states import Outcome, Reason
+from tests.attacks.conftest import ProviderOf
 from tests.support.attempts import Bench, bench
 from tests.support.model_route import KEY, good, key_file, provider
 from worker.redaction import Redactor
-from worker.sandboxes.bwrap.provider import BwrapProvider
 
-pytestmark = pytest.mark.needs("git", "valkey", "bwrap")
+pytestmark = pytest.mark.needs("git", "valkey")
 
 PACKAGE_TOKEN = "npm_0123456789abcdefghijABCDEFGHIJ"
 HOST_LIKE_TOKEN = "tok-0123456789abcdefghij"
@@ -50,7 +50,7 @@ def holds(redactor: Redactor, data: bytes) -> bool:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Bench]:
+def made(tmp_path: Path, provider_of: ProviderOf) -> Iterator[Bench]:
     (tmp_path / "keys").mkdir()
     file = key_file(tmp_path / "keys")
     token = tmp_path / "keys" / "token"
@@ -67,12 +67,12 @@ def made(tmp_path: Path) -> Iterator[Bench]:
             "GONE": SecretSetting(env="TATIN_TEST_NOT_SET"),
         },
     }
-    with bench(tmp_path, lambda home: BwrapProvider(home, home.id()), **settings) as bench_made:
+    with bench(tmp_path, provider_of, **settings) as bench_made:
         yield bench_made
 
 
 async def test_a73_a_guest_that_prints_all_it_can_see_shows_no_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider_of: ProviderOf
 ) -> None:
     """A72, A73: environment, /proc, every file it can read; and the key was used meanwhile. Searched is what came
     out as it came, with the redaction switched off."""
@@ -86,7 +86,7 @@ async def test_a73_a_guest_that_prints_all_it_can_see_shows_no_key(
     )
     async with provider(good) as there:
         models = {"paid": ModelProvider(base_url=there.base_url, key_file=key_file(tmp_path / "keys"))}
-        with bench(tmp_path, lambda home: BwrapProvider(home, home.id()), models=models) as bench_made:
+        with bench(tmp_path, provider_of, models=models) as bench_made:
             job, _ = await bench_made.run(
                 command=f"{ask}\n{LOOK_EVERYWHERE}\nenv > ../env.txt",
                 model=Model(name="m", provider="paid"),

@@ -15,11 +15,11 @@ import pytest
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.models import JobSpec, Repo, Verify
 from tatin_jobs.states import Outcome, Reason
+from tests.attacks.conftest import ProviderOf
 from tests.support.attempts import Bench, bench
 from worker.agents import adapter
 from worker.agents.base import AgentTask, ModelRoute
 from worker.sandboxes.base import GuestProcess
-from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.launched import FRAME, LaunchedRun
 
 FORGED = [
@@ -33,12 +33,12 @@ FORGED = [
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path, lambda home: BwrapProvider(home, home.id())) as bench_made:
+def made(tmp_path: Path, provider_of: ProviderOf) -> Iterator[Bench]:
+    with bench(tmp_path, provider_of) as bench_made:
         yield bench_made
 
 
-@pytest.mark.needs("git", "valkey", "bwrap")
+@pytest.mark.needs("git", "valkey")
 async def test_a70_no_output_makes_a_failure_a_success(made: Bench) -> None:
     """A70: the exit status decides, and every forged byte is kept as what it is: output."""
     script = f"import sys; sys.stdout.buffer.write({b''.join(FORGED)!r}); sys.stdout.flush(); sys.exit(3)"
@@ -50,7 +50,7 @@ async def test_a70_no_output_makes_a_failure_a_success(made: Bench) -> None:
     assert streams == {"stdout"}
 
 
-@pytest.mark.needs("git", "valkey", "bwrap")
+@pytest.mark.needs("git", "valkey")
 async def test_a70_a_guest_that_writes_the_launchers_notes_gets_no_success_past_verify(made: Bench) -> None:
     """A70, A71: the notes are files of its own user. It can lie about its exit status; verify is run by us afterwards,
     in processes that it cannot reach, for it is dead."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import os
 import stat
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from tatin_jobs.localrepo import pack_local_repo
 from tatin_jobs.models import Repo
 from worker.collect import Collected, CollectLimits, CollectSpec, Snapshot, Unpackers, collect, snapshot
 from worker.repository import PreparedRepo, Repositories, clone_into
-from worker.sandboxes.base import GUEST_REPO, Sandbox, SandboxSpec
+from worker.sandboxes.base import GUEST_REPO, Sandbox, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 
 HOME_ID = "0a1b2c3d"
@@ -27,6 +29,7 @@ IDENTITY = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
 }
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+_LOOK = "from __future__ import annotations\nimport hashlib, os, stat\nfrom pathlib import Path"
 Tree = dict[bytes, tuple[str, str]]
 
 
@@ -102,7 +105,8 @@ def tree_of(folder: Path) -> Tree:
 
 @dataclass
 class Clone:
-    """``source`` cloned into a sandbox. ``repo`` is where the host sees the clone: for the test to look at only."""
+    """``source`` cloned into a sandbox. ``repo`` is where the host sees the clone, if it does (bwrap): for the test to
+    look at only."""
 
     sandbox: Sandbox
     source: Path
@@ -132,6 +136,15 @@ class Clone:
         taken = await snapshot(self.sandbox, spec, limits)
         return taken, await collect(self.sandbox, spec, self.folder, limits, unpackers=unpackers)
 
+    async def tree(self) -> Tree:
+        """What lies in the guest's clone, seen from inside."""
+        source = f"{_LOOK}\n{inspect.getsource(tree_of)}\nprint(repr(tree_of(Path.cwd())))"
+        argv = ["/usr/bin/python3", "-I", "-B", "-c", source]
+        done = await self.sandbox.run(argv, cwd=GUEST_REPO, max_output_bytes=2**22)
+        assert done.exit_status == 0, done.stderr.decode(errors="replace")
+        found: Tree = ast.literal_eval(done.stdout.decode())
+        return found
+
     def fresh_clone(self) -> Path:
         """A clone of the source at the same commit, made on the host as a user would."""
         target = self.folder / "fresh"
@@ -147,12 +160,19 @@ class Clone:
         return tree_of(target)
 
 
+def _bwrap(home: Home) -> SandboxProvider:
+    return BwrapProvider(home, home.id())
+
+
 @asynccontextmanager
-async def sandbox_in(folder: Path) -> AsyncIterator[tuple[Sandbox, Home]]:
-    """A bwrap sandbox of a home of its own."""
+async def sandbox_in(
+    folder: Path, provider_of: Callable[[Home], SandboxProvider] = _bwrap
+) -> AsyncIterator[tuple[Sandbox, Home]]:
+    """A sandbox of a home of its own."""
     home = Home(folder / "home")
     home.prepare()
-    provider = BwrapProvider(home, HOME_ID)
+    (home.root / "id").write_text(HOME_ID)
+    provider = provider_of(home)
     disk_mib = 60_000  # room for a sparse file of 50 GiB: what a guest may not write at all, collecting never meets
     spec = SandboxSpec(name=f"tatin-{HOME_ID}-clone-1", cpus=1, memory_mib=1024, disk_mib=disk_mib)
     sandbox = await provider.create(spec)

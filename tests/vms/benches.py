@@ -11,7 +11,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.models import Need
 from tests.contract.conftest import spec_of
 from tests.support.attempts import Bench, bench
-from tests.vms.conftest import CiProvider
+from tests.vms.guests import CiProvider
 
 _SIZE = spec_of(1)
 NEED = Need(cpus=_SIZE.cpus, memory_mib=_SIZE.memory_mib, disk_mib=_SIZE.disk_mib)

@@ -6,27 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tatin_jobs.models import DEFAULT_IMAGE
 from tests.contract.conftest import HOME_ID, spec_of
 from tests.support.parts import CI_IMAGE, tools_home
-from worker.sandboxes.base import Sandbox, SandboxProvider, SandboxSpec
+from tests.vms.guests import CiProvider, SharedGuests
+from worker.sandboxes.base import Sandbox, SandboxProvider
 from worker.sandboxes.qemu.provider import QemuProvider
-from worker.sandboxes.qemu.sandbox import QemuSandbox
-from worker.sandboxes.remote import RemoteSandbox
-
-SHARED = 90
-_CLEAN = "cd; sudo chmod -R u+rwx . ; find . -mindepth 1 -delete; mkdir -p work .local/bin; rm -rf /run/tatin/*; true"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,37 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.needs("tart-guests" if is_tart else "qemu-image"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(600))
-
-
-class CiProvider(QemuProvider):
-    """On the tests' image, whatever the spec names."""
-
-    async def create(self, spec: SandboxSpec) -> QemuSandbox:
-        return await super().create(replace(spec, image=CI_IMAGE))
-
-
-_WORKER = """
-import asyncio, importlib, os, signal, sys
-from dataclasses import replace
-from pathlib import Path
-from tatin_jobs.home import Home
-from tests.contract.conftest import spec_of
-
-async def main():
-    root, name, module, kind = sys.argv[1:]
-    provider = getattr(importlib.import_module(module), kind)(Home(Path(root)), name.split("-")[1])
-    await provider.create(replace(spec_of(1), name=name))
-    os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main())
-"""
-
-
-async def make_and_die(home: Home, name: str, provider: type[SandboxProvider] = CiProvider) -> None:
-    """A machine whose worker was killed as soon as it was there: no child of this process, which has a loop a test."""
-    argv = [sys.executable, "-c", _WORKER, str(home.root), name, provider.__module__, provider.__name__]
-    worker = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parents[2])
-    assert await worker.wait() == -signal.SIGKILL, "it could not be made"
 
 
 @pytest.fixture(scope="session")
@@ -111,22 +71,14 @@ def provider(make_provider: Callable[[], SandboxProvider]) -> SandboxProvider:
 
 
 @pytest.fixture
-async def sandbox(provider: SandboxProvider, vm_homes: tuple[Home, Home]) -> AsyncIterator[Sandbox]:
-    name = spec_of(SHARED).name
-    try:
-        made = await provider.adopt(name)
-    except SandboxError:
-        await provider.destroy(name)
-        await make_and_die(vm_homes[0], name)
-        made = await provider.adopt(name)
-    assert isinstance(made, QemuSandbox)
+async def sandbox(vm_homes: tuple[Home, Home]) -> AsyncIterator[Sandbox]:
+    guests = SharedGuests(vm_homes[0])
+    made = await guests.create(spec_of(1))
     yield made
-    await tidy(made)
+    await guests.destroy(made.name)
 
 
-async def tidy(shared: RemoteSandbox) -> None:
-    """What a test left in the shared guest goes, and the connection to it."""
-    with suppress(SandboxError):  # the test has destroyed it
-        await shared.kill_all()
-        await shared.run(["sh", "-c", _CLEAN], cwd="/")
-    await shared.close()
+@pytest.fixture
+def provider_of(vm_homes: tuple[Home, Home]) -> Callable[[Home], SandboxProvider]:
+    """For the attacks (tests/attacks), whatever home they have: a guest that all share is as good as one of its own."""
+    return lambda home: SharedGuests(vm_homes[0])

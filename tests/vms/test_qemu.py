@@ -19,7 +19,7 @@ from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tests.contract.conftest import HOME_ID, spec_of
 from tests.support.parts import CI_IMAGE
-from tests.vms.conftest import CiProvider, make_and_die
+from tests.vms.guests import CiProvider, make_and_die
 from worker.sandboxes import host_process
 from worker.sandboxes.base import GUEST_HOME, GUEST_WORK, Sandbox, SandboxProvider, StartSpec
 from worker.sandboxes.qemu import process

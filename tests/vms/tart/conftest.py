@@ -18,7 +18,7 @@ from tests.contract.conftest import HOME_ID, spec_of
 from tests.standins.tart.qemu_guest import install
 from tests.support.parts import CI_IMAGE
 from tests.support.tart import Tart
-from tests.vms.conftest import SHARED, make_and_die, tidy
+from tests.vms.guests import SHARED, make_and_die, tidy
 from worker.sandboxes.base import SandboxProvider, SandboxSpec
 from worker.sandboxes.tart.cli import tart_home
 from worker.sandboxes.tart.provider import TartProvider
