@@ -192,6 +192,17 @@ class Link:
         command = command_line(argv, env, cwd)
         if len(command.encode()) > COMMAND_BYTES:
             raise SandboxError(f"A command of {len(command)} bytes is too long.", try_="put it into a file.")
+        async with self.plain(command) as process:
+            yield process
+
+    @asynccontextmanager
+    async def plain(self, command: str) -> AsyncIterator[SshProcess]:
+        """What the user's shell makes of ``command``, in the environment that the guest's SSH server gives it; leaving
+        the context kills it.
+
+        Raises:
+            SandboxError: the guest could start nothing.
+        """
         process = await self._open(command)
         try:
             yield process
@@ -211,6 +222,31 @@ class Link:
                         f"Sandbox '{self.name}' could start nothing over SSH.", seen=_words(error)
                     ) from error
         raise AssertionError  # the loop returns or raises
+
+    async def lets_in(self, user: str, password: str) -> bool:
+        """Whether the guest's SSH server takes this password of this user. Raises SandboxError: it does not answer."""
+        endpoint = self.endpoint
+        try:
+            connection = await asyncssh.connect(
+                endpoint.host,
+                endpoint.port,
+                proxy_command=endpoint.proxy or None,
+                username=user,
+                password=password,
+                config=None,
+                known_hosts=([asyncssh.import_public_key(endpoint.host_key)], [], []),
+                client_keys=None,
+                agent_path=None,
+                preferred_auth="password,keyboard-interactive",
+                connect_timeout=CONNECT_SECONDS,
+                login_timeout=CONNECT_SECONDS,
+            )
+        except asyncssh.PermissionDenied:
+            return False
+        except (asyncssh.Error, OSError) as error:
+            raise SandboxError(f"Sandbox '{self.name}' does not answer a login.", seen=_words(error)) from error
+        connection.abort()
+        return True
 
     # Ports
 

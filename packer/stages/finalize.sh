@@ -6,49 +6,49 @@
 chown -R agent:agent "$agent_home"
 rm -f /usr/sbin/policy-rc.d
 
-# say_version PART COMMAND...: one line of the manifest; a part that does not answer stops the build.
-versions=$TATIN_BUILD/versions
-: >"$versions"
+# say_version PART COMMAND...: one line of the manifest, PART<tab>TOOL<tab>ANSWER; a tool that does not answer stops the
+# build.
+answers=$(mktemp)
+said=$(mktemp)
 say_version() {
     part=$1
     shift
-    if ! wanted "$part"; then
-        printf '%s\tmissing\t\n' "$part" >>"$versions"
+    if [ "$part" != system ] && ! wanted "$part"; then
+        printf '%s\t\t\n' "$part" >>"$answers"
         return
     fi
-    if ! said=$(cd / && as_agent timeout 120 "$@" 2>&1); then
-        say "The part '$part' does not answer '$*': $said" >&2
+    if ! (cd / && as_agent timeout 120 "$@") </dev/null >"$said" 2>"$said.errors"; then
+        say "The tool '$1' of the part '$part' does not answer '$*': $(cat "$said" "$said.errors")" >&2
         exit 1
     fi
-    printf '%s\tthere\t%s\n' "$part" "$(printf '%s' "$said" | head -n 1 | tr '\t' ' ')" >>"$versions"
+    printf '%s\t%s\t%s\n' "$part" "$1" "$(head -n 1 "$said" | tr '\t' ' ')" >>"$answers"
 }
 
-say_version build-essential gcc --version
-say_version python python3 --version
-say_version go go version
-say_version ruby ruby --version
-say_version rust rustc --version
-say_version node node --version
-say_version mise mise --version
-say_version bun bun --version
-say_version claude claude --version
-say_version opencode opencode --version
-say_version pi pi --version
-say_version crush crush --version
-say_version bd bd --version
-say_version qmd qmd --version
+while read -r part command; do
+    case "$part" in
+    '' | '#'*) ;;
+    *)
+        # shellcheck disable=SC2086 # a command with its arguments
+        say_version "$part" $command
+        ;;
+    esac
+done <"$(dirname "$0")/tools.txt"
 
 dpkg-query -W >/opt/tatin/packages.txt
-python3 - "$versions" <<'END' >/opt/tatin/image.json
+python3 - "$answers" <<'END' >/opt/tatin/image.json
 import json, platform, sys
 
-parts = {}
+parts, tools = {}, {}
 for line in open(sys.argv[1]):
-    part, state, version = line.rstrip("\n").split("\t")
-    parts[part] = version if state == "there" else None
+    part, tool, answer = line.rstrip("\n").split("\t")
+    if tool:
+        tools[tool] = answer
+    if part != "system":
+        parts.setdefault(part, answer if tool else None)
 with open("/etc/debian_version") as file:
     debian = file.read().strip()
-print(json.dumps({"format": 1, "debian": debian, "arch": platform.machine(), "parts": parts}, indent=1))
+found = {"format": 1, "debian": debian, "arch": platform.machine(), "parts": parts, "tools": tools}
+print(json.dumps(found, indent=1))
 END
 
 # No password opens anything; the base image of a Mac has a user with a known one.
@@ -60,4 +60,4 @@ rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 : >/etc/machine-id
 
 apt-get clean
-rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/* ~root/.npm ~root/.cache "$agent_home/.cache" "$TATIN_BUILD"
+rm -rf /var/lib/apt/lists/* /tmp/* /var/tmp/* ~root/.npm ~root/.cache "$agent_home/.cache"

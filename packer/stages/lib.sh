@@ -3,10 +3,11 @@
 # first failure. What the builder wants and where its files are:
 #
 #   TATIN_PARTS   the parts that go in, with a space between; a part that is not named is left out and said so
-#   TATIN_BUILD   the folder with versions.sh, tools/<part> (programs at their pinned versions, checked) and files
+#   TATIN_BUILD   the builder's folder, to be read only: tools/<part> (programs at their pinned versions, checked), files
+#                 (what else a part needs) and ca (certificates). The builder takes it away itself.
 
 set -eu
-: "${TATIN_PARTS?}" "${TATIN_BUILD:=/opt/tatin/build}"
+: "${TATIN_PARTS?}" "${TATIN_BUILD?}"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 # shellcheck disable=SC2034 # used by the stages
 agent_home=/home/agent
@@ -23,14 +24,14 @@ wanted() {
 
 apt_install() { apt-get install -y --no-install-recommends "$@"; }
 
-# put_tool PART PROGRAM...: moves a fetched part to its place and makes each of its programs a command. A wrapper, not a
+# put_tool PART PROGRAM...: copies a fetched part to its place and makes each of its programs a command. A wrapper, not a
 # link: some of them look for their other files beside the name by which they were called.
 put_tool() {
     part=$1
     shift
     mkdir -p /opt/tatin/tools /opt/tatin/bin
     rm -rf "/opt/tatin/tools/$part"
-    mv "$TATIN_BUILD/tools/$part" "/opt/tatin/tools/$part"
+    cp -a "$TATIN_BUILD/tools/$part" "/opt/tatin/tools/$part"
     chown -R root:root "/opt/tatin/tools/$part"
     for program in "$@"; do
         printf '#!/bin/sh\nexec "/opt/tatin/tools/%s/%s" "$@"\n' "$part" "$program" >"/opt/tatin/bin/${program##*/}"

@@ -16,7 +16,8 @@ echo '/dev/vda / ext4 rw,noatime,errors=remount-ro 0 0' >/etc/fstab
 echo tatin >/etc/hostname
 printf '127.0.0.1 localhost tatin\n::1 localhost\n' >/etc/hosts
 
-# QEMU's user network, without asking its DHCP; no name server is there unless a job's network gives one.
+# QEMU's user network, without asking its DHCP; no name server is there unless a job's network gives one (the builder
+# leaves /etc/resolv.conf empty).
 apt-get purge -y --auto-remove ifupdown isc-dhcp-client >/dev/null 2>&1 || true
 mkdir -p /etc/systemd/network
 cat >/etc/systemd/network/10-tatin.network <<'END'
@@ -35,7 +36,6 @@ RequiredForOnline=no
 END
 systemctl enable systemd-networkd >/dev/null 2>&1
 systemctl disable systemd-networkd-wait-online >/dev/null 2>&1 || true
-: >/etc/resolv.conf
 
 # The seed disk is a tar of what makes this machine the worker's: its host key and the worker's own key.
 cat >/etc/systemd/system/tatin-seed.service <<'END'

@@ -36,6 +36,12 @@ def command(
     without: Annotated[
         str, typer.Option("--without", metavar="PARTS", help="Parts to leave out, with commas between: crush,bd")
     ] = "",
+    if_reachable: Annotated[
+        str,
+        typer.Option(
+            "--if-reachable", metavar="PARTS", help="Parts to leave out if they cannot be downloaded: crush,bd"
+        ),
+    ] = "",
     ca_certificate: Annotated[
         list[Path] | None,
         typer.Option("--ca-certificate", metavar="FILE", help="A certificate authority that the image trusts."),
@@ -50,15 +56,28 @@ def command(
 
     A part that cannot be had stops the build; one that is left out by name stands in the image's manifest as missing.
     """
-    home = Home(load_settings(os.environ).home)
+    settings = load_settings(os.environ)
+    home = Home(settings.home)
     if action is Action.LIST:
         _list(home, as_json)
         return
+    from worker.capacity import offer_of
     from worker.images.building import build_image
     from worker.images.wish import BuildWish
 
-    parts = tuple(part.strip() for part in without.split(",") if part.strip())
-    wish = BuildWish(name, profile, parts, tuple(ca_certificate or ()), again, base)
+    home.prepare()
+    offer = offer_of(settings, sandbox)  # a job that names no size gets no more than that
+    wish = BuildWish(
+        name=name,
+        profile=profile,
+        without=_names(without),
+        if_reachable=_names(if_reachable),
+        ca_certificates=tuple(ca_certificate or ()),
+        again=again,
+        base=base,
+        cpus=min(settings.default_cpus, offer.cpus),
+        memory_mib=min(settings.default_memory_mib, offer.memory_mib),
+    )
     image = build_image(sandbox, home, wish, say)
     if as_json:
         print_json({"image": _facts(image)})
@@ -88,6 +107,12 @@ def _list(home: Home, as_json: bool) -> None:
     for image in found:
         parts = ", ".join(_part(name, said) for name, said in image.note.parts.items())
         write_text(f"\n{image.note.name}: {parts}\n")
+        for name, remark in image.note.remarks.items():
+            write_text(f"  {name}: {remark}\n")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _part(name: str, said: str | None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import psutil
 import pytest
 
@@ -243,3 +244,25 @@ def test_the_workers_key_is_made_once_and_is_private(tmp_path: Path) -> None:
 def test_a_command_line_quotes_everything() -> None:
     line = command_line(["a b", "$x"], {"N": "'"}, "/tmp/it's")
     assert line == """cd -- '/tmp/it'"'"'s' && exec env -i 'N='"'"'' 'a b' '$x'"""
+
+
+class _Careless(asyncssh.SSHServer):
+    """Lets its user in with a password."""
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        return (username, password) == ("admin", "admin")
+
+
+async def test_a_server_that_takes_a_password_is_found(link: Link) -> None:
+    """A54: a smoke test of an image asks this; OpenSSH with keys only takes none."""
+    assert not await link.lets_in("admin", "admin")
+    host = new_key("careless")
+    key = asyncssh.import_private_key(host.private)
+    async with await asyncssh.listen("127.0.0.1", 0, server_factory=_Careless, server_host_keys=[key]) as server:
+        endpoint = Endpoint("127.0.0.1", server.get_port(), "agent", host.public)
+        careless = Link("tatin-careless", endpoint, new_key("client"), lambda: None)
+        assert await careless.lets_in("admin", "admin")
+        assert not await careless.lets_in("admin", "other")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from tatin_jobs.errors import BadInput, PartMissing, TatinError
 from tatin_jobs.home import Home
 from tests.support.tart import STAND_IN, Tart
 from worker.images import build_tart
-from worker.images.build_tart import Parts, build, images
+from worker.images.build_tart import build, images
+from worker.images.parts import wanted_parts
+from worker.images.smoke import Manifest
 from worker.images.wish import BuildWish
 
 PACKER = STAND_IN.parents[1] / "packer"
@@ -28,7 +30,7 @@ def tart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tart]:
     made.dial(registry={BASE: {"from": str(made.home / "vms" / "source")}})
     monkeypatch.setenv("TART_HOME", str(made.home))
     monkeypatch.setenv("PATH", os.pathsep.join([str(STAND_IN.parent), str(PACKER), os.environ["PATH"]]))
-    monkeypatch.setattr(build_tart, "fetch_parts", lambda _names, _platform, folder, _report: folder.mkdir())
+    monkeypatch.setattr(build_tart, "fetch_part", lambda _name, _platform, folder, _report: folder.mkdir())
     yield made
     made.close()
 
@@ -38,8 +40,13 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def whole(_home: Home, _name: str) -> Parts:
-    return {"python": "3.13", "opencode": "1.18"}
+def whole(_home: Home, _name: str, parts: Sequence[str]) -> Manifest:
+    assert parts == wanted_parts(WISH)
+    return Manifest("13.8", {"python": "3.13", "opencode": "1.18"}, {"jq": "jq-1.7"})
+
+
+def broken(_home: Home, _name: str, _parts: Sequence[str]) -> Manifest:
+    raise TatinError("The tool 'jq' of the new image does not answer.")
 
 
 def silent(_line: str) -> None:
@@ -78,10 +85,24 @@ def test_a_failed_build_leaves_the_old_image_and_nothing_else(tart: Tart, home: 
     assert not (home.images / ".building-tart").exists()
 
 
-def test_one_that_lacks_a_part_does_not_take_the_images_place(tart: Tart, home: Home) -> None:
-    with pytest.raises(TatinError, match="lacks what was wanted: opencode"):
-        build(home, WISH, silent, lambda _home, _name: {"python": "3.13", "opencode": None})
+def test_one_that_fails_its_smoke_test_does_not_take_the_images_place(tart: Tart, home: Home) -> None:
+    with pytest.raises(TatinError, match="'jq' of the new image"):
+        build(home, WISH, silent, broken)
     assert names(tart) == {"source"}
+    old = build(home, WISH, silent, whole)
+    with pytest.raises(TatinError, match="'jq' of the new image"):
+        build(home, BuildWish(profile="ci", again=True), silent, broken)
+    assert [image.note for image in images()] == [old.note]
+    assert names(tart) == {"source", "tatin"}
+
+
+@pytest.mark.parametrize("theirs", ["tatin", "tatin.replaced"])
+def test_a_machine_of_that_name_that_tatin_did_not_build_is_left_alone(tart: Tart, home: Home, theirs: str) -> None:
+    tart.good("clone", "source", theirs)
+    with pytest.raises(BadInput, match=f"'{theirs}' that Tatin did not build") as caught:
+        build(home, WISH, silent, whole)
+    assert "--name" in (caught.value.try_ or "")
+    assert names(tart) == {"source", theirs}
 
 
 def test_a_new_one_takes_the_place_of_the_old(tart: Tart, home: Home) -> None:

@@ -100,6 +100,14 @@ def _tart_guests() -> str | None:
         return f"no guest can have a port 22 on loopback: {error}"
 
 
+def _image_build() -> str | None:
+    from worker.images.builder_host import NEEDED
+    from worker.images.steps import SYSTEM_PATH
+
+    lacking = [program for program in NEEDED if shutil.which(program, path=SYSTEM_PATH) is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else None
+
+
 def _sshd() -> str | None:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return None if shutil.which("sshd", path=path) else "sshd is not installed (sudo apt-get install openssh-server)"
@@ -138,6 +146,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "shellcheck": _shellcheck,
     "qemu-image": _qemu_image,
     "tart-guests": _tart_guests,
+    "image-build": _image_build,
     "sshd": _sshd,
     "redis": _redis,
     "faketime": _faketime,

@@ -94,15 +94,6 @@ async def test_no_password_opens_anything_and_no_known_user_is_there(sandbox: Sa
         assert line in config
 
 
-async def test_each_part_answers_in_a_plain_ssh_command(sandbox: Sandbox) -> None:
-    """Not through our environment: as ``ssh host tool --version`` does, through sshd and its PAM."""
-    assert isinstance(sandbox, QemuSandbox)
-    connection = await sandbox.link.connect()
-    for command in ("opencode --version", "python3 --version", "jq --version"):
-        done = await connection.run(command, timeout=300)
-        assert done.exit_status == 0, (command, done.stderr)
-
-
 async def test_what_root_started_dies_with_the_rest(sandbox: Sandbox) -> None:
     """A63: a daemon, and a unit of systemd's."""
     quietly = "sudo -n setsid sleep 654321 < /dev/null > /dev/null 2>&1 &"  # holding no pipe of ours

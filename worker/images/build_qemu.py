@@ -1,20 +1,20 @@
-"""Builds a QEMU image: Debian by mmdebstrap, the stages of packer/ run in it, an ext4 disk with its kernel beside it.
+"""Builds a QEMU image: Debian by mmdebstrap, the stages of packer/ run in it, an ext4 disk with its kernel beside it; a
+machine made from that is asked whether it is what was wanted.
 
-Everything is made in a draft folder, and takes its place in one step when it is whole. The mounts that the stages need
-live in a mount namespace of their own: they are gone with the build, however it ends.
+Each step's result is a layer (``worker.images.layers``), so a build that was cut off is gone on with. The image takes
+its place in one step, when it has answered. The mounts that the stages need live in a mount namespace of their own:
+they are gone with the build, however it ends.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,69 +22,115 @@ from tatin_jobs.data import packer_folder
 from tatin_jobs.errors import BadInput, PartMissing, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.names import IMAGE
-from tatin_jobs.tools import pins
-from worker.capacity import free_disk_mib, host_arch
-from worker.images.parts import debian_release, fetch_parts, wanted_parts
-from worker.images.steps import SYSTEM_PATH, Report, only_one, read_certificate, run_step
-from worker.images.store import Image, ImageNote, find_image, publish
+from worker.capacity import host_arch
+from worker.images import debian
+from worker.images.builder_host import check_host
+from worker.images.debian import bootstrap_command
+from worker.images.layers import Layers, key_of
+from worker.images.parts import Gathered, debian_release, fetch_part, gather, is_fetched, pin_of, wanted_parts
+from worker.images.smoke import read_manifest
+from worker.images.smoke_qemu import try_out
+from worker.images.steps import ALONE, SYSTEM_PATH, Report, only_one, read_certificate, run_step
+from worker.images.store import Image, ImageNote, find_image, publish, sweep
 from worker.images.wish import BuildWish
 
-STAGES = ("base-system", "create-agent-user", "languages", "bun", "agent-tools", "qemu-machine", "finalize")
-NEEDED = {
-    "mmdebstrap": "mmdebstrap",
-    "qemu-img": "qemu-utils",
-    "mkfs.ext4": "e2fsprogs",
-    "unshare": "util-linux",
-    "chroot": "coreutils",
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "base-system": ("build-essential",),
+    "create-agent-user": (),
+    "languages": ("python", "go", "ruby", "rust", "node", "mise"),
+    "bun": ("bun",),
+    "agent-tools": ("claude", "opencode", "pi", "crush", "bd", "qmd"),
+    "qemu-machine": (),
+    "finalize": (),
 }
-"""Program -> the Debian package that has it."""
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""In their order, each with the parts that it puts in: it is told of no others. The last is told of all."""
 HOST_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
 SPARE_MIB = 512
 """What the disk has beyond its content, so that the machine can boot before its disk is grown."""
-NEEDED_MIB = {"ci": 6_000, "full": 20_000}
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NPM_CONFIG_REGISTRY")
 """Of the builder's environment the stages see these: how this host reaches the registries. None of it stays."""
-_BUILD = "opt/tatin/build"
-_ENTER = """set -e
-root=$1
-shift
-mount -t proc proc "$root/proc"
+_BUILD = "mnt"
+"""Where the stages find the builder's folder: a folder that Debian has, and that is empty again afterwards."""
+_STAGE = """mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sys "$root/sys"
 mount --rbind /dev "$root/dev"
+mount -o bind,ro .building/build "$root/mnt"
+mount --bind .building/resolv.conf "$root/etc/resolv.conf"
 exec chroot "$root" "$@"
+"""
+_DISK = """cd .building
+rm -f "$root"/etc/apt/apt.conf.d/*mmdebstrap*
+mv "$root/boot/tatin/kernel" "$root/boot/tatin/initrd" out/
+rmdir "$root/boot/tatin"
+cp "$root/opt/tatin/packages.txt" out/
+cp "$root/opt/tatin/image.json" manifest.json
+content=$(du -sm --one-file-system "$root" | cut -f 1)
+size=$((content + content / 8 + $1))
+mkfs.ext4 -q -F -L tatin -m 1 -E lazy_itable_init=1,lazy_journal_init=1 -d "$root" disk.raw "${size}M"
+echo "$size" >size
 """
 
 
 def build(home: Home, wish: BuildWish, report: Report) -> Image:
     """Build the image unless it is there. Safe to call by two processes at once: the second waits.
 
-    ``report`` gets a line for each step. What is cut off leaves nothing that counts as an image, and the next build
-    removes it.
+    ``report`` gets a line for each step. What is cut off leaves nothing that counts as an image and nothing that runs;
+    the next build goes on after the last finished step. The image that was there stays until another has answered.
 
     Raises:
         BadInput: the wish is wrong. PartMissing: this host lacks something, or a part could not be had.
-        TatinError: a step failed; the message has its last words.
+        TatinError: a step failed, or the new image is not what was wanted; the message has its last words.
     """
-    parts = wanted_parts(wish.profile, wish.without)
+    wanted_parts(wish)
     if IMAGE.fullmatch(wish.name) is None:
         raise BadInput(f"An image cannot be called '{wish.name}'.", try_="small letters, digits and dashes.")
     certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
-    key = _key(wish, parts, certificates)
     home.prepare()
     with only_one(home.images / ".lock", report):
+        key = stage_keys(wish, wanted_parts(wish), certificates)["finalize"]
         with suppress(PartMissing):
             there = find_image(home, wish.name)
             if there.note.build_key == key and not wish.again:
                 return there
-        _check_host(home, wish)
-        draft = home.images / ".building"
-        _discard(draft)
-        draft.mkdir(mode=0o700)
+        check_host(home, wish)
+        sweep(home, wish.name)
+        made = Layers(home.images)
         try:
-            return _Build(home, wish, parts, certificates, key, draft, report).run()
+            made.begin()
+            return _Build(home, wish, certificates, key, made, report).run()
+        except KeyboardInterrupt:
+            report("✗ cut off: what is finished is kept for a day, and the next build goes on from there")
+            raise
         finally:
-            _discard(draft)
+            made.end()
+
+
+def stage_keys(
+    wish: BuildWish, parts: tuple[str, ...], certificates: Mapping[str, bytes], kind: str = ""
+) -> Mapping[str, str]:
+    """Step -> the hash of all that it and the steps before it are made from: the same key makes the same, but for newer
+    packages of Debian's. ``kind`` is that of the layers."""
+    stages = packer_folder() / "stages"
+    shared = (stages / "lib.sh").read_bytes()
+    key = key_of(
+        kind, debian_release(), host_arch(), *(Path(part).read_bytes() for part in (__file__, debian.__file__))
+    )
+    keys = {"Debian": key}
+    for stage in STAGES:
+        own = _own_parts(stage, parts)
+        sources: list[bytes | str] = [
+            (stages / f"{stage}.sh").read_bytes(),
+            shared,
+            *(pin_of(part, _npm_platform()) for part in own),
+        ]
+        if stage == "base-system":
+            sources += [name.encode() + data for name, data in sorted(certificates.items())]
+        if stage == "finalize":
+            sources += [wish.profile, (stages / "tools.txt").read_bytes()]
+        if "qmd" in own:
+            sources += [path.read_bytes() for path in sorted((packer_folder() / "qmd").iterdir())]
+        key = keys[stage] = key_of(key, stage, *sources)
+    return keys
 
 
 class _Build:
@@ -94,90 +140,102 @@ class _Build:
         self,
         home: Home,
         wish: BuildWish,
-        parts: Sequence[str],
         certificates: Mapping[str, bytes],
         key: str,
-        draft: Path,
+        made: Layers,
         report: Report,
     ) -> None:
         self._home = home
         self._wish = wish
-        self._parts = parts
         self._certificates = certificates
         self._key = key
-        self._draft = draft
-        self._root = draft / "root"
-        self._out = draft / "out"
+        self._layers = made
+        self._draft = made.draft
         self._report = report
 
     def run(self) -> Image:
-        self._step("Debian", self._bootstrap)
-        self._step("programs of the parts", self._bring_files)
-        for stage in STAGES:
-            self._step(stage, lambda stage=stage: self._stage(stage))  # type: ignore[misc]
-        self._step("disk", self._make_disk)
-        return publish(self._home, self._out, self._note())
+        gathered = self._bring_files()
+        keys = stage_keys(self._wish, gathered.parts, self._certificates, self._layers.kind)
+        for step, key in keys.items():
+            if self._layers.has(key):
+                self._report(f"✓ {step} (kept from a build that was cut off)")
+            else:
+                with self._told(step):
+                    self._make(step, key, gathered.parts)
+            self._layers.use(key)
+        with self._told("disk"):
+            self._make_disk()
+        image = publish(
+            self._home, self._draft / "out", self._note(gathered), lambda image: self._try_out(image, gathered.parts)
+        )
+        self._layers.clear()
+        return image
 
-    def _step(self, name: str, work: Callable[[], None]) -> None:
-        self._report(f"◐ {name}")
+    @contextmanager
+    def _told(self, step: str) -> Iterator[None]:
+        self._report(f"◐ {step}")
         started = time.monotonic()
-        work()
-        self._report(f"✓ {name} ({time.monotonic() - started:.0f}s)")
+        yield
+        self._report(f"✓ {step} ({time.monotonic() - started:.0f}s)")
 
-    def _bootstrap(self) -> None:
-        argv = ["mmdebstrap", "--mode=root", "--variant=apt", f"--architectures={host_arch()}", "--format=directory"]
-        argv += [f"--keyring={KEYRING}"] if KEYRING.exists() else []
-        argv += [f"--aptopt={line}" for line in _apt_options()]
-        argv += ["--include=ca-certificates,python3", debian_release(), str(self._root), *_apt_sources()]
-        run_step(argv, self._draft / "bootstrap.log", dict(os.environ))
-
-    def _bring_files(self) -> None:
-        target = self._root / _BUILD
-        target.mkdir(parents=True)
-        fetch_parts(self._parts, _npm_platform(), target / "tools", lambda line: self._report(f"  {line}"))
-        packer = packer_folder()
-        shutil.copytree(packer / "stages", target / "stages")
-        shutil.copytree(packer / "qmd", target / "files" / "qmd")
+    def _bring_files(self) -> Gathered:
+        """The folder that the stages find at ``TATIN_BUILD``."""
+        folder = self._draft / "build"
+        shutil.copytree(packer_folder() / "stages", folder / "stages")
+        shutil.copytree(packer_folder() / "qmd", folder / "files" / "qmd")
+        (folder / "tools").mkdir()
         for name, data in self._certificates.items():
-            (target / "ca").mkdir(exist_ok=True)
-            (target / "ca" / f"{Path(name).stem}.crt").write_bytes(data)
+            (folder / "ca").mkdir(exist_ok=True)
+            (folder / "ca" / f"{Path(name).stem}.crt").write_bytes(data)
         if HOST_CAS.exists():  # the build trusts what this host trusts; the image only what it was given
-            shutil.copy(HOST_CAS, target / "host-ca.pem")
-        (self._root / "etc/resolv.conf").unlink(missing_ok=True)
-        shutil.copy("/etc/resolv.conf", self._root / "etc/resolv.conf")
+            shutil.copy(HOST_CAS, folder / "host-ca.pem")
+        with self._told("programs of the parts"):
+            return gather(self._wish, _npm_platform(), self._take_part, lambda line: self._report(f"  {line}"))
 
-    def _stage(self, name: str) -> None:
-        authorities = f"/{_BUILD}/host-ca.pem"
-        env = {variable: os.environ[variable] for variable in PASSED_ON if variable in os.environ}
-        env |= {"PATH": SYSTEM_PATH, "HOME": "/root", "TATIN_PARTS": " ".join(self._parts), "TATIN_BUILD": f"/{_BUILD}"}
-        env |= {"SSL_CERT_FILE": authorities, "NODE_EXTRA_CA_CERTS": authorities} if HOST_CAS.exists() else {}
-        inside = ["/bin/sh", f"/{_BUILD}/stages/{name}.sh"]
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        run_step([*unshare, "/bin/sh", "-c", _ENTER, "sh", str(self._root), *inside], self._draft / f"{name}.log", env)
+    def _take_part(self, name: str) -> None:
+        if not is_fetched(name):
+            return
+        key = f"{name}-{key_of(pin_of(name, _npm_platform()))}"
+        if not self._layers.has(key):
+            fetch_part(name, _npm_platform(), self._draft / name, lambda line: self._report(f"  {line}"))
+            self._layers.keep(key, self._draft / name)
+        target = self._draft / "build/tools" / name
+        shutil.copytree(self._layers.path(key), target, symlinks=True, copy_function=os.link)
+
+    def _make(self, step: str, key: str, parts: tuple[str, ...]) -> None:
+        upper = self._layers.upper()
+        if step == "Debian":
+            run_step([*ALONE, *bootstrap_command(upper)], self._draft / "bootstrap.log", dict(os.environ))
+            (upper / "etc/resolv.conf").unlink(missing_ok=True)
+            (upper / "etc/resolv.conf").write_text("")
+        else:
+            shutil.copy("/etc/resolv.conf", self._draft / "resolv.conf")
+            argv = ["/bin/sh", f"/{_BUILD}/stages/{step}.sh"]
+            self._layers.run(_STAGE, argv, self._draft / f"{step}.log", _stage_environment(step, parts))
+        self._layers.keep(key, upper)
 
     def _make_disk(self) -> None:
-        self._out.mkdir(mode=0o700)
-        (self._root / "etc/resolv.conf").write_text("")
-        for option in (self._root / "etc/apt/apt.conf.d").glob("*mmdebstrap*"):
-            option.unlink()
-        for name in ("kernel", "initrd"):
-            shutil.move(self._root / "boot/tatin" / name, self._out / name)
-        shutil.copy(self._root / "opt/tatin/packages.txt", self._out / "packages.txt")
-        content = int(_output(["du", "-sm", "--one-file-system", str(self._root)]).split()[0])
-        size = content + content // 8 + SPARE_MIB
+        out = self._draft / "out"
+        out.mkdir(mode=0o700)
+        self._layers.upper()
+        self._layers.run(_DISK, [str(SPARE_MIB)], self._draft / "disk.log", {"PATH": SYSTEM_PATH})
         raw = self._draft / "disk.raw"
-        make = ["mkfs.ext4", "-q", "-F", "-L", "tatin", "-m", "1", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
-        run_step([*make, "-d", str(self._root), str(raw), f"{size}M"], self._draft / "mkfs.log", dict(os.environ))
-        convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(self._out / "disk.qcow2")]
-        run_step(convert, self._draft / "convert.log", dict(os.environ))
-        self._disk_mib = size
+        check_disk(raw)
+        convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(out / "disk.qcow2")]
+        run_step([*ALONE, *convert], self._draft / "convert.log", {"PATH": SYSTEM_PATH})
 
-    def _note(self) -> ImageNote:
-        found = json.loads((self._root / "opt/tatin/image.json").read_text())
-        lacking = [part for part in self._parts if not found["parts"].get(part)]
-        if lacking:
-            raise TatinError(f"The image lacks what was wanted: {', '.join(lacking)}.")
-        with (self._out / "disk.qcow2").open("rb") as file:
+    def _try_out(self, image: Image, parts: tuple[str, ...]) -> None:
+        with self._told("smoke test"):
+            try:
+                try_out(self._home, image, self._wish, parts, self._draft)
+            except TatinError as error:
+                self._layers.clear()  # what came out is not to be trusted
+                what = f"The new image '{image.note.name}' failed its smoke test and is gone; one that was there stays."
+                raise TatinError(what, seen=f"{error.what} {error.seen or ''}".strip()) from error
+
+    def _note(self, gathered: Gathered) -> ImageNote:
+        found = read_manifest((self._draft / "manifest.json").read_bytes())
+        with (self._draft / "out/disk.qcow2").open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return ImageNote(
             name=self._wish.name,
@@ -185,80 +243,39 @@ class _Build:
             build_key=self._key,
             profile=self._wish.profile,
             arch=host_arch(),
-            debian=found["debian"],
-            disk_mib=self._disk_mib,
+            debian=found.debian,
+            disk_mib=int((self._draft / "size").read_text()),
             built_at=datetime.now(UTC),
-            parts=found["parts"],
+            parts=found.parts,
+            tools=found.tools,
+            remarks=gathered.remarks,
         )
 
 
-def _key(wish: BuildWish, parts: Sequence[str], certificates: Mapping[str, bytes]) -> str:
-    """What the image is built from, as one hash: the same key makes the same image, but for newer Debian packages."""
-    whole = hashlib.sha256()
-    packer = packer_folder()
-    files = [*sorted(path for path in packer.rglob("*") if path.is_file()), Path(pins.__file__).with_name("tools.toml")]
-    for path in [*files, Path(__file__)]:
-        whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for name, data in sorted(certificates.items()):
-        whole.update(name.encode() + b"\0" + data)
-    whole.update(json.dumps([wish.profile, list(parts), host_arch(), debian_release()]).encode())
-    return whole.hexdigest()
+def _own_parts(stage: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+    return parts if stage == "finalize" else tuple(part for part in parts if part in STAGES[stage])
 
 
-def _check_host(home: Home, wish: BuildWish) -> None:
-    if platform.system() != "Linux":
-        raise PartMissing(f"A QEMU image is built on Linux; this is {platform.system()}.")
-    if os.geteuid() != 0:
-        raise PartMissing("Building an image needs root: it makes a root file system.", try_="the same with sudo -E")
-    lacking = [package for program, package in NEEDED.items() if shutil.which(program, path=SYSTEM_PATH) is None]
-    if lacking:
-        raise PartMissing(
-            "Programs that build an image are not on this host.",
-            seen=f"missing: {', '.join(lacking)}",
-            try_=f"sudo apt-get install {' '.join(lacking)} debian-archive-keyring",
-        )
-    free, needed = free_disk_mib(home.images), NEEDED_MIB.get(wish.profile, 20_000)
-    if free < needed:
-        raise PartMissing(f"Building this image takes up to {needed} MiB of disk; {free} MiB are free.")
-
-
-def _apt_sources() -> list[str]:
-    """Where this host's own apt gets Debian from, for the images' release; none on a host that is no Debian, and then
-    mmdebstrap knows where Debian is."""
-    with suppress(OSError, subprocess.CalledProcessError):
-        listed = _output(["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)"])
-        release = debian_release()
-        found: dict[str, str] = {}
-        for line in listed.splitlines():
-            origin, label, uri = line.split("\t")
-            if origin == "Debian" and label in ("Debian", "Debian-Security"):
-                found.setdefault(label, uri)
-        if "Debian" in found:
-            lines = [f"deb {found['Debian']} {release} main", f"deb {found['Debian']} {release}-updates main"]
-            if "Debian-Security" in found:
-                lines.append(f"deb {found['Debian-Security']} {release}-security main")
-            return lines
-    return []
-
-
-def _apt_options() -> list[str]:
-    """What this host's apt was told about fetching (proxies, dates), for the build alone."""
-    with suppress(OSError, subprocess.CalledProcessError):
-        lines = _output(["apt-config", "dump"]).splitlines()
-        names = ("acquire::http", "acquire::https", "acquire::check-", "acquire::retries")
-        return [line.rstrip(";") for line in lines if line.lower().startswith(names) and not line.endswith('"";')]
-    return []
+def _stage_environment(stage: str, parts: tuple[str, ...]) -> Mapping[str, str]:
+    authorities = f"/{_BUILD}/host-ca.pem"
+    env = {variable: os.environ[variable] for variable in PASSED_ON if variable in os.environ}
+    env |= {"PATH": SYSTEM_PATH, "HOME": "/root", "TATIN_BUILD": f"/{_BUILD}"}
+    env |= {"SSL_CERT_FILE": authorities, "NODE_EXTRA_CA_CERTS": authorities} if HOST_CAS.exists() else {}
+    return env | {"TATIN_PARTS": " ".join(_own_parts(stage, parts))}
 
 
 def _npm_platform() -> str:
     return {"amd64": "linux-x64", "arm64": "linux-arm64"}[host_arch()]
 
 
-def _output(argv: Sequence[str]) -> str:
-    return subprocess.run(argv, capture_output=True, check=True, text=True, timeout=300).stdout
+def check_disk(raw: Path) -> None:
+    """Raises TatinError: the disk has something on it that every machine must draw for itself."""
+    keys = _debugfs(raw, "ls -p /etc/ssh")
+    if "ssh_host_" in keys or _debugfs(raw, "cat /etc/machine-id").strip():
+        raise TatinError("The disk of the new image has a host key or a machine id.", seen=keys[-300:])
 
 
-def _discard(draft: Path) -> None:
-    """Remove a draft; never through a mount, of which none is left once its namespace is gone."""
-    if draft.exists():
-        subprocess.run(["rm", "-rf", "--one-file-system", str(draft)], check=False)
+def _debugfs(raw: Path, request: str) -> str:
+    argv = ["debugfs", "-R", request, str(raw)]
+    done = subprocess.run(argv, capture_output=True, check=True, text=True, timeout=60, env={"PATH": SYSTEM_PATH})
+    return done.stdout

@@ -1,7 +1,8 @@
 """Builds the Tart image on a Mac: Packer runs the stages of packer/ in a clone of a pinned Debian, under a name of its
 own; what comes out is booted and asked, and only then takes the place of the image.
 
-Not tried on a Mac; tested against stand-ins for Tart and Packer.
+The questions are those of every kind (``worker.images.smoke``). Not tried on a Mac; tested against stand-ins for Tart
+and Packer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tatin_jobs.errors import BadInput, PartMissing, SandboxError, TatinError
 from tatin_jobs.home import Home
 from tatin_jobs.names import IMAGE
 from tatin_jobs.tools import pins
-from worker.images.parts import debian_release, fetch_parts, wanted_parts
+from worker.images.parts import Gathered, fetch_part, gather, is_fetched, wanted_parts
+from worker.images.smoke import Manifest, smoke_test
 from worker.images.steps import Report, only_one, read_certificate, run_step
 from worker.images.store import Image, ImageNote
 from worker.images.wish import BuildWish
@@ -43,18 +45,17 @@ _ARCH = "arm64"
 _PLATFORM = "linux-arm64"
 _DIGEST = re.compile(r"\S{1,300}@sha256:[0-9a-f]{64}")
 
-Parts = Mapping[str, str | None]
-TryOut = Callable[[Home, str], Parts]
+TryOut = Callable[[Home, str, Sequence[str]], Manifest]
 
 
 def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = None) -> Image:
-    """Build it unless it is there. ``try_out`` boots a machine by its name and returns its manifest.
+    """Build it unless it is there. ``try_out`` boots a machine by its name, asks it, and returns its manifest.
 
     Raises:
         BadInput: the wish is wrong. PartMissing: this host lacks something, or a part could not be had.
         TatinError: a step failed. The image that was there stays until another is whole.
     """
-    parts = wanted_parts(wish.profile, wish.without)
+    wanted_parts(wish)
     if IMAGE.fullmatch(wish.name) is None:
         raise BadInput(f"An image cannot be called '{wish.name}'.", try_="small letters, digits and dashes.")
     certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
@@ -62,8 +63,9 @@ def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = 
     home.prepare()
     with only_one(home.images / ".lock-tart", report):
         asyncio.run(_mend(wish.name))
+        asyncio.run(_check_free(wish.name))
         base = asyncio.run(_pinned_base(home, wish, report))
-        key = _key(wish, parts, certificates, base)
+        key = _key(wish, certificates, base)
         there = find_image(wish.name)
         if there and there.note.build_key == key and not wish.again:
             return there
@@ -71,15 +73,12 @@ def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = 
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         try:
-            _bring_files(draft / "build", parts, certificates, report)
+            gathered = _bring_files(draft / "build", wish, certificates, report)
             report("◐ packer")
-            _pack(packer, draft, name, base, parts)
-            report("◐ trying it out")
-            found = (try_out or _try_out)(home, name)
-            lacking = [part for part in parts if not found.get(part)]
-            if lacking:
-                raise TatinError(f"The image lacks what was wanted: {', '.join(lacking)}.")
-            note = _note(wish, key, base, found)
+            _pack(packer, draft, name, base, gathered.parts)
+            report("◐ smoke test")
+            found = (try_out or _try_out)(home, name, gathered.parts)
+            note = _note(wish, key, base, found, gathered)
             (tart_home() / "vms" / name / NOTE).write_text(note.model_dump_json())
             asyncio.run(_promote(name, wish.name))
         finally:
@@ -136,7 +135,7 @@ async def _pinned_base(home: Home, wish: BuildWish, report: Report) -> str:
     return base
 
 
-def _key(wish: BuildWish, parts: Sequence[str], certificates: Mapping[str, bytes], base: str) -> str:
+def _key(wish: BuildWish, certificates: Mapping[str, bytes], base: str) -> str:
     """What the image is built from, as one hash."""
     whole = hashlib.sha256()
     files = [*sorted(path for path in packer_folder().rglob("*") if path.is_file())]
@@ -144,17 +143,25 @@ def _key(wish: BuildWish, parts: Sequence[str], certificates: Mapping[str, bytes
         whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for name, data in sorted(certificates.items()):
         whole.update(name.encode() + b"\0" + data)
-    whole.update(json.dumps([wish.profile, list(parts), base]).encode())
+    whole.update(json.dumps([wish.profile, wanted_parts(wish), base]).encode())
     return whole.hexdigest()
 
 
-def _bring_files(folder: Path, parts: Sequence[str], certificates: Mapping[str, bytes], report: Report) -> None:
-    folder.mkdir()
-    fetch_parts(parts, _PLATFORM, folder / "tools", lambda line: report(f"  {line}"))
+def _bring_files(folder: Path, wish: BuildWish, certificates: Mapping[str, bytes], report: Report) -> Gathered:
+    def told(line: str) -> None:
+        report(f"  {line}")
+
+    def take(part: str) -> None:
+        if is_fetched(part):
+            fetch_part(part, _PLATFORM, folder / "tools" / part, told)
+
+    (folder / "tools").mkdir(parents=True)
+    gathered = gather(wish, _PLATFORM, take, told)
     shutil.copytree(packer_folder() / "qmd", folder / "files" / "qmd")
     for name, data in certificates.items():
         (folder / "ca").mkdir(exist_ok=True)
         (folder / "ca" / f"{Path(name).stem}.crt").write_bytes(data)
+    return gathered
 
 
 def _pack(packer: str, draft: Path, name: str, base: str, parts: Sequence[str]) -> None:
@@ -172,33 +179,35 @@ def _pack(packer: str, draft: Path, name: str, base: str, parts: Sequence[str]) 
     run_step([packer, "build", "-color=false", *given, template], draft / "packer-build.log", env)
 
 
-def _try_out(home: Home, name: str) -> Parts:
-    """Boot a clone of it as a job's would be, ask it what it holds, and destroy it."""
+def _try_out(home: Home, name: str, parts: Sequence[str]) -> Manifest:
+    """Boot a clone of it as a job's would be, ask it, and destroy it."""
     home_id = home.id()
 
-    async def ask() -> Parts:
+    async def ask() -> Manifest:
         provider = TartProvider(home, home_id)
         sandbox = sandbox_name(home_id, f"image-{secrets.token_hex(5)}", 1)
         spec = SandboxSpec(name=sandbox, cpus=2, memory_mib=4096, disk_mib=DISK_GB * 10**9 // 2**20, image=name)
         try:
-            return (await provider.create(spec)).parts
+            return await smoke_test(await provider.create(spec), parts)
         finally:
             await provider.destroy(sandbox)
 
     return asyncio.run(ask())
 
 
-def _note(wish: BuildWish, key: str, base: str, found: Parts) -> ImageNote:
+def _note(wish: BuildWish, key: str, base: str, found: Manifest, gathered: Gathered) -> ImageNote:
     return ImageNote(
         name=wish.name,
         digest=hashlib.sha256(f"{base} {key}".encode()).hexdigest(),
         build_key=key,
         profile=wish.profile,
         arch=_ARCH,
-        debian=debian_release(),
+        debian=found.debian,
         disk_mib=DISK_GB * 10**9 // 2**20,
         built_at=datetime.now(UTC),
-        parts=dict(found),
+        parts=found.parts,
+        tools=found.tools,
+        remarks=gathered.remarks,
     )
 
 
@@ -214,13 +223,24 @@ async def _promote(name: str, target: str) -> None:
 async def _mend(target: str) -> None:
     """After a build that was killed: its machine goes, and an image that had stepped aside comes back."""
     names = {row.name for row in await list_machines()}
-    if _aside(target) in names and target not in names:
+    if _aside(target) in names and target not in names and find_image(_aside(target)):
         await must(
             "rename", _aside(target), target, seconds=STEP_SECONDS, what=f"The image '{target}' is not in place."
         )
     for name in names:
-        if re.fullmatch(r"tatin-build-[0-9a-f]{8}", name) or (name == _aside(target) and target in names):
+        aside = name == _aside(target) and target in names and find_image(name) is not None
+        if re.fullmatch(r"tatin-build-[0-9a-f]{8}", name) or aside:
             await _discard(name)
+
+
+async def _check_free(name: str) -> None:
+    """Raises BadInput: somebody's machine has this name, or the one that an image has while another replaces it."""
+    for taken in (name, _aside(name)):
+        if taken in {row.name for row in await list_machines()} and find_image(taken) is None:
+            raise BadInput(
+                f"A machine '{taken}' that Tatin did not build is there already; it is left alone.",
+                try_="build under another name: --name NAME",
+            )
 
 
 def _aside(name: str) -> str:

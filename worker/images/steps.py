@@ -10,9 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from tatin_jobs.errors import BadInput, TatinError
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ALONE = (
+    *("setpriv", "--pdeathsig", "KILL", "--"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"),
+)
+"""Before a step's command: its mounts are nobody else's, and whatever ends the build ends every process of it (Linux,
+as root)."""
+END_SECONDS = 20.0
 Report = Callable[[str], None]
 """Gets a line for each step."""
 
@@ -48,16 +57,25 @@ def run_step(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
             status = process.wait()
         finally:
             if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _end(process, alone=argv[: len(ALONE)] == [*ALONE])
     if status:
         said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
         raise TatinError(f"Building the image failed in '{log.stem}' (exit status {status}).", seen=said[-2000:])
+
+
+def _end(process: subprocess.Popen[bytes], *, alone: bool) -> None:
+    if alone:  # the first process of its own: with that all are gone, and `unshare` ends when they are
+        with suppress(psutil.Error):
+            for first in psutil.Process(process.pid).children():
+                first.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,9 @@ FILES = ("disk.qcow2", "kernel", "initrd")
 
 class ImageNote(Frozen):
     """``image.json``. ``parts`` maps each part to what it said when asked for its version; None: left out by the
-    builder. ``build_key`` is what it was built from; ``digest`` is the SHA-256 of the disk."""
+    builder, or not to be had. ``tools`` maps each tool of a part, and of the system, to the same; ``remarks`` a part to
+    why it is not in, or to what of it was not checked. ``build_key`` is what it was built from; ``digest`` is the
+    SHA-256 of the disk."""
 
     format: int = 1
     name: str
@@ -44,6 +47,8 @@ class ImageNote(Frozen):
     disk_mib: int
     built_at: datetime
     parts: Mapping[str, str | None]
+    tools: Mapping[str, str] = {}
+    remarks: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -115,23 +120,43 @@ def images(home: Home) -> Sequence[Image]:
     return found
 
 
-def publish(home: Home, draft: Path, note: ImageNote) -> Image:
-    """Make the finished ``draft`` the image that new sandboxes get; older digests that no sandbox uses go."""
+def publish(home: Home, draft: Path, note: ImageNote, try_out: Callable[[Image], None] = lambda _image: None) -> Image:
+    """Make the finished ``draft`` the image that new sandboxes get; older digests that no sandbox uses go.
+
+    ``try_out`` gets it when it is where it will stay; what it raises goes through, and the image that was there stays.
+    """
     folder = home.images / note.name
     folder.mkdir(mode=0o700, exist_ok=True)
     (draft / NOTE).write_text(json.dumps(note.model_dump(mode="json"), indent=1) + "\n")
     target = folder / note.digest[:16]
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
+    try:
+        try_out(image_at(target))
+    except BaseException:
+        sweep(home, note.name)
+        raise
     link = folder / f".{CURRENT}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
     link.replace(folder / CURRENT)
-    used = _used_digests(home)
-    for old in folder.iterdir():
-        if old.is_dir() and not old.is_symlink() and old.name != target.name and old.name not in used:
-            shutil.rmtree(old, ignore_errors=True)
+    sweep(home, note.name)
     return find_image(home, note.name)
+
+
+def sweep(home: Home, name: str) -> None:
+    """Remove the digests of this image that are neither current nor a sandbox's, and what a killed build left."""
+    folder = home.images / name
+    used = _used_digests(home)
+    with suppress(OSError):
+        used.add((folder / CURRENT).readlink().name)
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink() and path.name not in used:
+            shutil.rmtree(path, ignore_errors=True)
+    for link in folder.glob(f".{CURRENT}-*"):
+        link.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()  # of a build that was cut off before there was any image of the name
 
 
 def _used_digests(home: Home) -> set[str]:

@@ -276,7 +276,7 @@ class Sandbox(ABC):
         """
         try:
             async with asyncio.timeout(timeout_seconds), self.exec(argv, env=env, cwd=cwd) as process:
-                return await _communicate(process, stdin, max_output_bytes)
+                return await communicate(process, stdin, max_output_bytes)
         except TimeoutError as error:
             raise CommandTimeout(
                 f"'{argv[0]}' in sandbox '{self.name}' took longer than {timeout_seconds:g}s."
@@ -375,7 +375,9 @@ class SandboxProvider(ABC):
         """What this host has and lacks for this provider; quick, starts nothing that lasts."""
 
 
-async def _communicate(process: GuestProcess, stdin: bytes, max_output_bytes: int) -> CommandResult:
+async def communicate(process: GuestProcess, stdin: bytes, max_output_bytes: int) -> CommandResult:
+    """Write ``stdin`` to it, read both of its streams up to this many bytes each, and wait for its end."""
+
     async def feed() -> None:
         if stdin:
             await process.write(stdin)

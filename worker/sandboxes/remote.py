@@ -18,13 +18,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tatin_jobs.errors import SandboxError
+from tatin_jobs.errors import CommandTimeout, SandboxError
 from worker.sandboxes import launcher
 from worker.sandboxes.base import (
     GUEST_HOME,
     GUEST_RUN,
     GUEST_USER,
     Capabilities,
+    CommandResult,
     GuestProcess,
     Run,
     RunChunk,
@@ -32,6 +33,7 @@ from worker.sandboxes.base import (
     Sandbox,
     SandboxUsage,
     StartSpec,
+    communicate,
 )
 from worker.sandboxes.launched import LaunchedRun, start_run
 from worker.ssh import KeyPair, Link, new_key
@@ -63,6 +65,7 @@ ROOT_SECONDS = 60.0
 FULL_BYTES = 2**20
 """A guest whose disk has less than this free has used it up."""
 _LOOK = f"cat /proc/vmstat; stat -f -c 'free %a blocks of %S' {GUEST_HOME}"
+PLAIN_BYTES = 64 * 1024
 _LAUNCHER = Path(launcher.__file__).read_text()
 RENEW = Path(__file__).with_name("renew.py").read_text()
 """For root of a guest that was copied or resumed; ``renewal`` is its stdin."""
@@ -101,6 +104,20 @@ class RemoteSandbox(Sandbox):
     ) -> AsyncIterator[GuestProcess]:
         async with self.link.run(argv, {**self._env, **(env or {})}, cwd) as process:
             yield process
+
+    async def plain(self, command: str, timeout_seconds: float) -> CommandResult:
+        """``command`` as ``ssh HOST COMMAND`` runs it: by the user's shell, in the environment that sshd gives it.
+
+        Raises:
+            CommandTimeout: the limit passed. SandboxError: the guest could start nothing.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds), self.link.plain(command) as process:
+                return await communicate(process, b"", PLAIN_BYTES)
+        except TimeoutError as error:
+            raise CommandTimeout(
+                f"'{command}' in sandbox '{self.name}' took longer than {timeout_seconds:g}s."
+            ) from error
 
     async def start(self, spec: StartSpec) -> Run:
         await start_run(self._launch, spec, {**self._env, **spec.env}, self._run_path, leave_room=True)

@@ -85,11 +85,12 @@ def test_no_name_leads_out_of_the_folder(home: Home, name: str) -> None:
 
 
 def test_parts_are_left_out_by_name_only() -> None:
-    everything = wanted_parts("full", ())
-    assert wanted_parts("full", ("crush", "bd")) == tuple(part for part in everything if part not in ("crush", "bd"))
+    everything = wanted_parts(BuildWish())
+    some = wanted_parts(BuildWish(without=("crush", "bd")))
+    assert some == tuple(part for part in everything if part not in ("crush", "bd"))
     for profile, without in (("none", ()), ("full", ("crash",)), ("ci", ("crush",)), ("full", ("node",))):
         with pytest.raises(BadInput):
-            wanted_parts(profile, without)
+            wanted_parts(BuildWish(profile=profile, without=without))
 
 
 @pytest.mark.parametrize(

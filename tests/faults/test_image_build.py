@@ -1,0 +1,158 @@
+"""A build of an image that is cut off: nothing runs, nothing is mounted, nothing counts as an image, and the next build
+goes on after the last step that was finished. The builder is real, what it builds is tiny (tests.support.tiny_build).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tatin_jobs.errors import PartMissing
+from tatin_jobs.home import Home
+from tests.support.tiny_build import HELD_SECONDS, make_packer
+from tests.support.wait import until
+from worker.images.build_qemu import STAGES
+from worker.images.store import find_image
+
+pytestmark = [pytest.mark.needs("image-build"), pytest.mark.needs("root")]
+STEPS = ("Debian", *STAGES)
+SECONDS = 120.0
+
+
+class Builder:
+    """Builds in a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "home")
+        self.packer = make_packer(folder / "packer")
+        self._begun: list[subprocess.Popen[str]] = []
+
+    def hold(self, step: str) -> None:
+        (self.packer / "stages" / "hold").write_text(f"{step}\n")
+
+    def begin(self) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "tests.support.tiny_build", str(self.home.root), str(self.packer)]
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._begun.append(process)
+        return process
+
+    def wait_held(self) -> None:
+        draft = self.home.images / ".building"
+        until(lambda: (draft / "held").exists() or (draft / "upper/held").exists(), SECONDS, "the held step")
+
+    def build(self) -> str:
+        """What it printed, when it ended with 0."""
+        process = self.begin()
+        said, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, said
+        return said
+
+    def close(self) -> None:
+        for process in self._begun:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+        until(lambda: not _left(self.home.root), what="the end of all steps")
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[Builder]:
+    made = Builder(tmp_path)
+    yield made
+    made.close()
+
+
+def _left(home: Path) -> list[str]:
+    """Processes of a held step, and mounts in the home, of this mount namespace."""
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in lines if f"sleep {HELD_SECONDS}" in line] + [line for line in mounts if str(home) in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("step", ["programs", "Debian", "base-system", "agent-tools", "finalize", "smoke test"])
+def test_a_build_that_is_cut_off_is_gone_on_with(builder: Builder, step: str, number: signal.Signals) -> None:
+    builder.hold(step)
+    process = builder.begin()
+    builder.wait_held()
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=SECONDS)
+    until(lambda: not _left(builder.home.root), what="the end of the step")
+    with pytest.raises(PartMissing, match="no image 'tatin'"):
+        find_image(builder.home, "tatin")
+    if number is signal.SIGINT:
+        assert "cut off: what is finished is kept" in said
+        assert {path.name for path in builder.home.images.iterdir()} == {".lock", ".layers"}
+
+    builder.hold("nothing")
+    said = builder.build()
+    done = {"programs": 0, "smoke test": len(STEPS)}.get(step, STEPS.index(step) if step in STEPS else 0)
+    kept = [line.split()[1] for line in said.splitlines() if "kept from a build" in line]
+    assert kept == list(STEPS[:done])
+    assert said.split()[-len(STAGES) :] == list(STAGES), "each stage has run once in what came out"
+    assert {path.name for path in builder.home.images.iterdir()} == {".lock", "tatin"}
+    assert not _left(builder.home.root)
+
+
+def test_a_second_build_waits_and_goes_on_where_the_first_was_killed(builder: Builder) -> None:
+    builder.hold("languages")
+    first = builder.begin()
+    builder.wait_held()
+    second = builder.begin()
+    assert second.stdout is not None
+    assert second.stdout.readline().strip() == "another build is under way; waiting for it"
+    builder.hold("nothing")
+    first.kill()
+    said, _ = second.communicate(timeout=SECONDS)
+    assert second.returncode == 0, said
+    assert "✓ base-system (kept from a build that was cut off)" in said
+    assert "✓ languages (" in said
+
+
+def test_a_changed_stage_is_made_anew_with_all_that_follow(builder: Builder) -> None:
+    builder.hold("finalize")
+    process = builder.begin()
+    builder.wait_held()
+    process.kill()
+    process.communicate()
+    with (builder.packer / "stages/bun.sh").open("a") as script:
+        script.write("echo changed >>/log\n")
+    builder.hold("nothing")
+    said = builder.build()
+    kept = [line.split()[1] for line in said.splitlines() if "kept from a build" in line]
+    assert kept == ["Debian", "base-system", "create-agent-user", "languages"]
+    assert "changed" in said
+
+
+@pytest.mark.parametrize("what", ["a stage fails", "it fails its smoke test"])
+def test_a_failure_keeps_the_old_image_and_says_what_was_printed(builder: Builder, what: str) -> None:
+    builder.build()
+    old = find_image(builder.home, "tatin")
+    (builder.packer / "again").touch()
+    if what == "a stage fails":
+        (builder.packer / "stages/bun.sh").write_text("echo no such thing; exit 7\n")
+        words = ["Building the image failed in 'bun' (exit status 7).", "no such thing"]
+    else:
+        builder.hold("broken")
+        words = ["The new image 'tatin' failed its smoke test", "It is broken.", "by the test"]
+    process = builder.begin()
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert all(word in said for word in words), said
+    assert find_image(builder.home, "tatin").note == old.note
+    assert os.listdir(builder.home.images / "tatin") in (
+        ["current", old.folder.name],
+        [old.folder.name, "current"],
+    )
+    assert not (builder.home.images / ".building").exists()
+    assert (builder.home.images / ".layers").exists() == (what == "a stage fails")
