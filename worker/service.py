@@ -87,10 +87,9 @@ def install(wanted: Service, settings: Settings, run: Run | None = None) -> None
             try_=f"put `redis_url` into '{settings.home / 'tatin.toml'}' (chmod 600), and unset TATIN_REDIS_URL.",
         )
     run = run or _run
-    was_there = wanted.path.exists()
     _write(wanted)
     try:
-        if was_there and wanted.loaded:
+        if wanted.loaded:  # also where somebody has removed its file
             _end(wanted, run)
         for command in wanted.start:
             run(command, COMMAND_SECONDS)

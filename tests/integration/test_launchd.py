@@ -1,0 +1,88 @@
+"""The worker as an agent of launchd, from install to uninstall, against a stand-in for ``launchctl``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tatin_jobs.errors import PartMissing
+from tatin_jobs.home import Home
+from tatin_jobs.settings import Settings, load_settings
+from tests.support.cli import environment
+from worker.reach import Reach, read_reach, wait_for_reach
+from worker.service import Service, _run, install, service, uninstall
+
+pytestmark = pytest.mark.needs("bwrap", "valkey")
+LAUNCHCTL = Path(__file__).parents[1] / "standins" / "launchctl"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    path = f"{LAUNCHCTL}{os.pathsep}{os.environ['PATH']}"
+    for name, value in {"PATH": path, "HOME": str(tmp_path), "LAUNCHCTL_STATE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    made = load_settings({"TATIN_HOME": str(tmp_path / "home"), "TATIN_SANDBOX": "bwrap", "TATIN_DRAIN_SECONDS": "5"})
+    Home(made.home).prepare()
+    yield made
+    if (reach := read_reach(Home(made.home))) is not None:
+        with suppress(ProcessLookupError):
+            os.kill(reach.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def agent(settings: Settings) -> Service:
+    environ = environment(settings.home, {"TATIN_SANDBOX": "bwrap", "TATIN_DRAIN_SECONDS": "5"})
+    return service(settings, [], "darwin", environ)
+
+
+def installed(agent: Service, settings: Settings) -> Reach:
+    home = Home(settings.home)
+    home.reach.unlink(missing_ok=True)
+    install(agent, settings)
+    reach = wait_for_reach(home)
+    assert reach is not None, (settings.home / "launchd.log").read_text()
+    return reach
+
+
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_an_agent_starts_is_replaced_and_ends(agent: Service, settings: Settings) -> None:
+    first = installed(agent, settings)
+    assert first.state == "yes", "guests of bwrap need no network"
+    assert lives(first.pid)
+    with pytest.raises(PartMissing, match="bootstrap"):
+        _run(agent.start[-1], 10)
+    second = installed(agent, settings)
+    assert not lives(first.pid)
+    assert lives(second.pid)
+    assert uninstall(agent)
+    assert not lives(second.pid)
+    assert not agent.path.exists()
+
+
+def test_an_agent_whose_file_was_removed_is_replaced(agent: Service, settings: Settings) -> None:
+    first = installed(agent, settings)
+    agent.path.unlink()
+    assert not uninstall(agent), "there is none to be seen"
+    second = installed(agent, settings)
+    assert not lives(first.pid)
+    assert lives(second.pid)
+
+
+def test_what_launchd_refuses_leaves_nothing(agent: Service, settings: Settings) -> None:
+    broken = replace(agent, start=(*agent.start, agent.start[-1]))
+    with pytest.raises(PartMissing) as caught:
+        install(broken, settings)
+    assert "Input/output error" in (caught.value.seen or "")
+    assert not agent.path.exists()
+    agent.path.touch()
+    uninstall(agent)
