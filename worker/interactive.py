@@ -20,11 +20,11 @@ from pathlib import Path
 
 from tatin_jobs.errors import BadInput, Missing, PartMissing, SandboxError
 from tatin_jobs.home import Home
+from tatin_jobs.models import Need
 from tatin_jobs.settings import Settings
-from worker.kept import Kept, KeptNotes
+from worker.kept import Kept, KeptNotes, is_running
 from worker.sandboxes import KINDS, choose_provider
 from worker.sandboxes.base import GUEST_WORK, SandboxProvider, SandboxSpec
-from worker.sandboxes.host_process import HostProcess
 from worker.sandboxes.names import sandbox_name
 from worker.sandboxes.transfer import push_tar
 from worker.ssh import Endpoint
@@ -82,12 +82,11 @@ async def bring_up(
         await (await provider.start(sandbox)).let_go()
         return sandbox
     packed = await asyncio.to_thread(_pack, work)
-    kept = Kept(sandbox=sandbox, kind=provider.kind, name=name, made_at=datetime.now(UTC))
+    need = Need(cpus=settings.default_cpus, memory_mib=settings.default_memory_mib, disk_mib=settings.default_disk_mib)
+    kept = Kept(sandbox=sandbox, kind=provider.kind, name=name, made_at=datetime.now(UTC), need=need)
     notes.add(kept)  # before it is made: a worker of this home sweeps what has no note
     say(f"making '{name}' ({settings.default_cpus} CPUs, {settings.default_memory_mib} MiB of memory)")
-    spec = SandboxSpec(
-        sandbox, settings.default_cpus, settings.default_memory_mib, settings.default_disk_mib, image=image
-    )
+    spec = SandboxSpec(sandbox, need.cpus, need.memory_mib, need.disk_mib, image=image)
     try:
         made = await provider.create(spec)
         if packed:
@@ -140,7 +139,7 @@ async def shell(settings: Settings, home: Home, sandbox: str, command: Sequence[
     """
     provider = provider_of_machines(settings, home)
     kept = next((note for note in KeptNotes(home.kept).all() if note.sandbox == sandbox), None)
-    ran = _is_running(home, sandbox)
+    ran = is_running(home, sandbox)
     made = await (provider.start(sandbox) if kept else provider.adopt(sandbox))
     link = getattr(made, "link", None)
     if link is None:
@@ -203,8 +202,4 @@ def _pack(folder: Path) -> bytes | None:
 def _state(home: Home, kept: Kept) -> str:
     if not (home.sandboxes / kept.sandbox).is_dir():
         return "gone"
-    return "running" if _is_running(home, kept.sandbox) else "stopped"
-
-
-def _is_running(home: Home, sandbox: str) -> bool:
-    return HostProcess.find(sandbox, home.sandboxes / sandbox)[0] is not None
+    return "running" if is_running(home, kept.sandbox) else "stopped"

@@ -6,18 +6,19 @@ import asyncio
 import logging
 
 from tatin_jobs.errors import SandboxError
+from tatin_jobs.models import Need
 from worker.context import Context
 from worker.kept import KeptNotes, note_of_job
 
 log = logging.getLogger(__name__)
 
 
-async def keep_sandbox(context: Context, name: str, job: str) -> bool:
+async def keep_sandbox(context: Context, name: str, job: str, need: Need) -> bool:
     """Stop it and leave it for ``tatin attach``, its memory and CPUs free; False when that cannot be, and then it is to
     be destroyed."""
     notes = KeptNotes(context.home.kept)
     try:
-        await asyncio.to_thread(notes.add, note_of_job(name, context.provider.kind, job))
+        await asyncio.to_thread(notes.add, note_of_job(name, context.provider.kind, job, need))
         await context.provider.stop(name)
     except (SandboxError, OSError) as error:
         log.warning("action=keep sandbox=%s failed: %s", name, error)

@@ -2,27 +2,31 @@
 
     <home>/kept/<sandbox>.json   one note each, written before the machine is made or left
 
-What has a note is swept by no worker until its time is over. Machines of jobs are stopped: their disk stays booked by
-being there, their memory is free; three of them at most, then the oldest goes.
+What has a note is swept by no worker until its time is over. Machines of jobs are stopped; three of them at most, then
+the oldest goes. A worker of the home counts what they take: their disk while they are there, memory and CPUs while they
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from tatin_jobs.models import Frozen
+from tatin_jobs.home import Home
+from tatin_jobs.models import Frozen, Need
 from tatin_jobs.states import Outcome
+from tatin_jobs.store import Standing
+from worker.sandboxes.host_process import HostProcess
 
 KEPT_JOBS = 3
 KEPT_FOR = timedelta(days=1)
 
 
 class Kept(Frozen):
-    """``until`` None: until somebody deletes it. ``job`` is empty for a person's own."""
+    """``until`` None: until somebody deletes it. ``job`` is empty for a person's own. ``need``: how large it is."""
 
     sandbox: str
     kind: str
@@ -30,6 +34,7 @@ class Kept(Frozen):
     name: str = ""
     made_at: datetime
     until: datetime | None = None
+    need: Need | None = None
 
 
 class KeptNotes:
@@ -71,10 +76,26 @@ class KeptNotes:
         return {kept.sandbox for kept in notes} - over
 
 
-def note_of_job(sandbox: str, kind: str, job: str) -> Kept:
+def note_of_job(sandbox: str, kind: str, job: str, need: Need) -> Kept:
     """The note for a job's machine that is left from now on."""
     now = datetime.now(UTC)
-    return Kept(sandbox=sandbox, kind=kind, job=job, made_at=now, until=now + KEPT_FOR)
+    return Kept(sandbox=sandbox, kind=kind, job=job, made_at=now, until=now + KEPT_FOR, need=need)
+
+
+def is_running(home: Home, sandbox: str) -> bool:
+    """Whether its machine has a process on this host."""
+    return HostProcess.find(sandbox, home.sandboxes / sandbox)[0] is not None
+
+
+def taken_by_kept(home: Home, besides: Collection[str] = ()) -> list[Standing]:
+    """What the machines take that are there, for the claim; those in ``besides`` are counted by somebody else."""
+    found = []
+    for kept in KeptNotes(home.kept).all():
+        if kept.need is None or kept.sandbox in besides or not (home.sandboxes / kept.sandbox).is_dir():
+            continue
+        asleep = {} if is_running(home, kept.sandbox) else {"cpus": 0, "memory_mib": 0}
+        found.append(Standing(**{**kept.need.model_dump(), **asleep}))
+    return found
 
 
 def is_kept(keep: str, outcome: Outcome | None) -> bool:

@@ -31,7 +31,7 @@ import tatin_jobs
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.errors import EXIT_OK, BadInput, StoreUnavailable, TatinError
 from tatin_jobs.home import Home
-from tatin_jobs.models import Lease, WorkerInfo
+from tatin_jobs.models import Lease, Need, WorkerInfo
 from tatin_jobs.queue import make_huey
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
@@ -46,6 +46,7 @@ from worker.control import Stop
 from worker.hand_over import Attempts
 from worker.hardening import harden
 from worker.journal import Journal
+from worker.kept import taken_by_kept
 from worker.leases import Beats, Claimer, Reaper
 from worker.loop import LoopThread
 from worker.notifier import Notifier
@@ -131,12 +132,11 @@ class Worker:
         self._problem = ""
         self._started_at = datetime.now(UTC)
         self._stop_asked = 0
-        lingering = self._context.lingering.needs
         self._claimer = Claimer(
             store,
             settings,
             self._context.offer,
-            lingering,
+            self._taken,
             self._may_claim,
             home_id=home_id,
             note=home.claim_note,
@@ -208,6 +208,10 @@ class Worker:
         if self._stop_asked or self._problem or self._reaching.problem:
             return False
         return below_floor(self._settings) is None
+
+    def _taken(self) -> list[Need]:
+        lingering = self._context.lingering
+        return [*lingering.needs(), *taken_by_kept(self._context.home, besides=lingering.names())]
 
     def _start(self, lease: Lease) -> Future[None]:
         return self._attempts.start(lease)

@@ -25,7 +25,7 @@ local function take(need)
   free.cpus = free.cpus - need.cpus
   free.memory_mib = free.memory_mib - need.memory_mib
   free.disk_mib = free.disk_mib - need.disk_mib
-  free.slots = free.slots - 1
+  free.slots = free.slots - (need.slots or 1)
 end
 local leases, leased = redis.call('HGETALL', key('leases:' .. worker)), {}
 for index = 1, #leases, 2 do

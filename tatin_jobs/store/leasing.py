@@ -62,6 +62,12 @@ class Booked(Need):
         return cls(**need.model_dump(), job=job, token=token)
 
 
+class Standing(Need):
+    """What a machine takes that no attempt owns: room, and no slot."""
+
+    slots: int = 0
+
+
 class Leasing(Questions):
     """Claim, beat, tell, end, reap."""
 
@@ -83,7 +89,7 @@ class Leasing(Questions):
         another home has taken (``enroll``) gets nothing.
 
         ``lingering``: what sandboxes take that are not verified gone; one given as ``Booked`` is not counted beside
-        the lease of its own attempt.
+        the lease of its own attempt, one as ``Standing`` takes no slot.
         """
         highest = ":".join(map(str, self._highest)) if self._highest[0] else ""
         args = (

@@ -26,7 +26,7 @@ class AttackReport:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for heading, machines in (("attacks", False), ("attacks from a virtual machine of QEMU", True)):
-            place = MACHINES if machines else "tests/attacks/"
+            place = f"{MACHINES}attacks/" if machines else "tests/attacks/"
             if any(test.startswith(place) for test in self._passed):
                 terminalreporter.write_line(f"{heading} (docs/security.md has each):")
                 for line in self._lines(machines=machines):

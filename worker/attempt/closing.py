@@ -72,7 +72,7 @@ async def destroy(parts: Parts, outcome: Outcome | None) -> None:
     except Exception:
         log.exception("action=close sandbox=%s failed", parts.name)
     if parts.sandbox and outcome and is_kept(parts.spec.keep, outcome):
-        if await keep_sandbox(parts.context, parts.name, parts.lease.job.id):
+        if await keep_sandbox(parts.context, parts.name, parts.lease.job.id, parts.need):
             return
     await destroy_sandbox(parts.context, parts.name)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tatin_jobs.models import Lease, Need, Offer
 from tatin_jobs.states import JobState, Outcome
-from tatin_jobs.store import Booked, Store
+from tatin_jobs.store import Booked, Standing, Store
 from tests.support.stores import LEASE_SECONDS, OFFER, SMALL, client_of, make_job, submit
 
 _nonces = count()
@@ -129,6 +129,14 @@ def test_the_sandbox_of_an_older_attempt_is_counted_beside_the_new_lease(store: 
     assert again is not None
     assert again.job.id == "job-1"
     assert claim(store, lingering=(old, Booked.of(again.job.need, again.job.id, again.token))) == ""
+
+
+def test_a_machine_that_no_attempt_owns_takes_room_and_no_slot(store: Store) -> None:
+    submit(store, make_job("job-1"))
+    whole = Standing(cpus=OFFER.cpus, memory_mib=0, disk_mib=0)
+    assert claim(store, lingering=(whole,)) == ""
+    asleep = Standing(cpus=0, memory_mib=0, disk_mib=0)
+    assert claim(store, offer=OFFER.model_copy(update={"slots": 1}), lingering=(asleep, asleep)) == "job-1"
 
 
 def test_a_lingering_sandbox_takes_a_slot(store: Store) -> None:

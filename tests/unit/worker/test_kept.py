@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tatin_jobs.home import Home
+from tatin_jobs.models import Need
 from tatin_jobs.states import Outcome
-from worker.kept import KEPT_FOR, Kept, KeptNotes, is_kept, note_of_job
+from worker.kept import KEPT_FOR, Kept, KeptNotes, is_kept, note_of_job, taken_by_kept
+from worker.sandboxes.host_process import HostProcess
 
+NEED = Need(cpus=1, memory_mib=2000, disk_mib=3000)
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 
@@ -46,8 +51,33 @@ def test_a_note_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_jobs_note_ends() -> None:
-    kept = note_of_job("tatin-0a1b2c3d-a1-1", "qemu", "job-1")
+    kept = note_of_job("tatin-0a1b2c3d-a1-1", "qemu", "job-1", NEED)
     assert kept.until == kept.made_at + KEPT_FOR
+
+
+class Machine(HostProcess):
+    program = "sleep"
+    log_name = "sleep.log"
+
+
+async def test_a_machine_takes_its_disk_while_it_is_there_and_the_rest_while_it_runs(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    kept = note_of_job("tatin-0a1b2c3d-a1-1", "qemu", "job-1", NEED)
+    KeptNotes(home.kept).add(kept)
+    assert taken_by_kept(home) == [], "it is not there"
+    folder = home.sandboxes / kept.sandbox
+    folder.mkdir()
+    (asleep,) = taken_by_kept(home)
+    assert (asleep.cpus, asleep.memory_mib, asleep.disk_mib, asleep.slots) == (0, 0, 3000, 0)
+    machine = await Machine.spawn(kept.sandbox, folder, ["sleep", "600"], {"PATH": os.defpath})
+    try:
+        (awake,) = taken_by_kept(home)
+        assert (awake.cpus, awake.memory_mib, awake.disk_mib, awake.slots) == (1, 2000, 3000, 0)
+        assert taken_by_kept(home, besides=[kept.sandbox]) == []
+    finally:
+        await machine.kill()
+    assert taken_by_kept(home) == [asleep]
 
 
 @pytest.mark.parametrize(
