@@ -37,15 +37,15 @@ async def test_a_failed_jobs_machine_stays_is_entered_and_goes_when_its_time_is_
         env = {**os.environ, "TATIN_HOME": str(home.root), "TATIN_SANDBOX": "qemu"}
         inside = "cat work/repo/half.txt; read line; echo $line"
         argv = [sys.executable, "-m", "tatin_jobs.cli", "attach", job.id, "sh", "-c", inside]
-        pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-        attached = await asyncio.create_subprocess_exec(*argv, env=env, **pipes)
+        pipe = asyncio.subprocess.PIPE
+        attached = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe)
         assert attached.stdin is not None
         assert attached.stdout is not None
         assert await attached.stdout.readline() == b"half\n"
         (awake,) = taken_by_kept(home)
         assert (awake.cpus, awake.memory_mib) == (NEED.cpus, NEED.memory_mib)
         assert await sweep(made.context, set) == ""
-        assert await attached.communicate(b"bye\n") == (b"bye\n", None)
+        assert (await attached.communicate(b"bye\n"))[0] == b"bye\n"
         assert attached.returncode == 0
         assert taken_by_kept(home) == [asleep], "it is stopped again"
 
