@@ -33,6 +33,11 @@ def host_arch() -> str:
     return _ARCH.get(machine, machine.lower())
 
 
+def host_memory_mib() -> int:
+    """All that this host has."""
+    return psutil.virtual_memory().total // 2**20
+
+
 def free_disk_mib(path: Path) -> int:
     """What is free on the disk that holds ``path``, for this user."""
     return shutil.disk_usage(path).free // 2**20
@@ -52,7 +57,7 @@ def offer_of(settings: Settings, sandbox_kind: str) -> Offer:
     Twice its logical CPUs (agents mostly wait for the model), its memory less the larger of 2 GiB and a quarter, the
     free disk above the floor, unless the settings say otherwise.
     """
-    total_mib = psutil.virtual_memory().total // 2**20
+    total_mib = host_memory_mib()
     cpus = settings.cpus or 2 * (psutil.cpu_count() or 1)
     memory = settings.memory_mib or max(256, total_mib - max(_KEEP_MIB, total_mib // 4))
     tags = {*settings.tags, f"os:{host_os()}", f"arch:{host_arch()}", f"sandbox:{sandbox_kind}"}

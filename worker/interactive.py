@@ -22,6 +22,7 @@ from tatin_jobs.errors import BadInput, Missing, PartMissing, SandboxError
 from tatin_jobs.home import Home
 from tatin_jobs.models import Need
 from tatin_jobs.settings import Settings
+from worker.capacity import offer_of
 from worker.kept import Kept, KeptNotes, is_running
 from worker.sandboxes import KINDS, choose_provider
 from worker.sandboxes.base import GUEST_WORK, SandboxProvider, SandboxSpec
@@ -81,11 +82,12 @@ async def bring_up(
         say(f"starting '{name}'")
         await (await provider.start(sandbox)).let_go()
         return sandbox
+    cpus, memory_mib = size_of(settings, provider.kind)
     packed = await asyncio.to_thread(_pack, work)
-    need = Need(cpus=settings.default_cpus, memory_mib=settings.default_memory_mib, disk_mib=settings.default_disk_mib)
+    need = Need(cpus=cpus, memory_mib=memory_mib, disk_mib=settings.default_disk_mib)
     kept = Kept(sandbox=sandbox, kind=provider.kind, name=name, made_at=datetime.now(UTC), need=need)
     notes.add(kept)  # before it is made: a worker of this home sweeps what has no note
-    say(f"making '{name}' ({settings.default_cpus} CPUs, {settings.default_memory_mib} MiB of memory)")
+    say(f"making '{name}' ({need.cpus} CPUs, {need.memory_mib} MiB of memory)")
     spec = SandboxSpec(sandbox, need.cpus, need.memory_mib, need.disk_mib, image=image)
     try:
         made = await provider.create(spec)
@@ -98,6 +100,26 @@ async def bring_up(
         await asyncio.shield(provider.destroy(sandbox))
         raise
     return sandbox
+
+
+def size_of(settings: Settings, kind: str) -> tuple[int, int]:
+    """CPUs and MiB of memory of a person's machine: the defaults of jobs, or what this host gives where that is less.
+
+    Raises:
+        BadInput: the settings ask for more than this host gives one.
+    """
+    offer = offer_of(settings, kind)
+    sizes = []
+    for name, most, what, variable in (
+        ("default_cpus", offer.cpus, "CPUs", "TATIN_CPUS"),
+        ("default_memory_mib", offer.memory_mib, "MiB of memory", "TATIN_MEMORY"),
+    ):
+        wanted = getattr(settings, name)
+        if wanted > most and name in settings.model_fields_set:
+            seen = f"{wanted} {what} are asked for, and at most {most} are given"
+            raise BadInput("This host is too small for such a machine.", seen=seen, try_=f"{variable}={most}")
+        sizes.append(min(wanted, most))
+    return sizes[0], sizes[1]
 
 
 async def take_down(settings: Settings, home: Home, name: str) -> bool:

@@ -19,6 +19,8 @@ from tatin_jobs.tools.pins import Package
 
 OLDEST_NODE = 20
 DOWNLOAD_SECONDS = 30 * 60
+_TIED = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+"""On Linux npm ends with who started it, also when that was killed."""
 TELL_SECONDS = 5.0
 """How often a download that takes long says that it still runs."""
 
@@ -53,7 +55,16 @@ def download(package: Package, folder: Path, report: Callable[[str], None]) -> P
         PartMissing: no npm, or npm could not get the package; the message has npm's own last words.
     """
     spec = f"{package.name}@{package.version}"
-    argv = [*find_npm(), "pack", spec, "--ignore-scripts", "--loglevel=error", "--pack-destination", str(folder)]
+    argv = [
+        *_TIED,
+        *find_npm(),
+        "pack",
+        spec,
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--pack-destination",
+        str(folder),
+    ]
     log = folder / "npm.log"
     with log.open("wb") as file:
         status = _wait(subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file), report)

@@ -201,6 +201,7 @@ async def test_what_cannot_be_made_leaves_nothing(provider: SandboxProvider, vm_
     for change, words in (
         ({"disk_mib": 500}, "disk"),
         ({"memory_mib": 64}, "memory"),
+        ({"memory_mib": 2**30}, r"this host has \d+"),
     ):
         with pytest.raises(SandboxError, match=words):
             await provider.create(replace(spec_of(1), **change))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from tatin_jobs.errors import DiskFull, PartMissing, SandboxError
 from tatin_jobs.home import Home
-from worker.capacity import host_arch
+from worker.capacity import host_arch, host_memory_mib
 from worker.images.store import Image, find_image, image_at
 from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.names import is_ours
@@ -150,6 +150,11 @@ class QemuProvider(SandboxProvider):
             raise SandboxError(
                 f"A machine needs {LEAST_MEMORY_MIB} MiB of memory, and the job has {spec.memory_mib}.",
                 try_="ask for more with resources.memory.",
+            )
+        if spec.memory_mib > host_memory_mib():
+            raise SandboxError(
+                f"The job asks for {spec.memory_mib} MiB of memory, and this host has {host_memory_mib()}.",
+                try_="ask for less with resources.memory.",
             )
         return image
 
