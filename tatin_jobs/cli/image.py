@@ -63,9 +63,11 @@ def command(
         return
     from worker.capacity import offer_of
     from worker.images.building import build_image
+    from worker.images.owner import owner_of
     from worker.images.wish import BuildWish
 
-    home.prepare()
+    with owner_of(home).acting():
+        home.prepare()
     offer = offer_of(settings, sandbox)  # a job that names no size gets no more than that
     wish = BuildWish(
         name=name,

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
+from tests.support.disks import small_disk
 from tests.support.tiny_build import HELD_SECONDS, make_packer
 from tests.support.wait import until
 from worker.images.build_qemu import STAGES
@@ -24,6 +26,8 @@ from worker.images.store import find_image
 pytestmark = [pytest.mark.needs("image-build"), pytest.mark.needs("root")]
 STEPS = ("Debian", *STAGES)
 SECONDS = 120.0
+CALLER = 65_534
+"""nobody."""
 
 
 class Builder:
@@ -37,10 +41,17 @@ class Builder:
     def hold(self, step: str) -> None:
         (self.packer / "stages" / "hold").write_text(f"{step}\n")
 
-    def begin(self) -> subprocess.Popen[str]:
+    def begin(self, **environment: str) -> subprocess.Popen[str]:
         argv = [sys.executable, "-m", "tests.support.tiny_build", str(self.home.root), str(self.packer)]
         root = Path(__file__).parents[2]
-        process = subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            argv,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
         self._begun.append(process)
         return process
 
@@ -156,3 +167,36 @@ def test_a_failure_keeps_the_old_image_and_says_what_was_printed(builder: Builde
     )
     assert not (builder.home.images / ".building").exists()
     assert (builder.home.images / ".layers").exists() == (what == "a stage fails")
+
+
+def test_a_disk_that_is_full_ends_the_build_and_leaves_no_draft(builder: Builder) -> None:
+    builder.home.root.mkdir(mode=0o700)
+    with (builder.packer / "stages/bun.sh").open("a") as script:
+        script.write("cat /dev/zero >/large\n")
+    with small_disk(builder.home.root, 64 * 1024):
+        process = builder.begin()
+        said, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 1
+        assert "Building the image failed in 'bun'" in said
+        assert "home/images/.building' is full" in said
+        assert {path.name for path in builder.home.images.iterdir()} == {".lock", ".layers"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_image_that_is_built_with_sudo_is_its_callers(there: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="tatin-sudo-") as folder:
+        os.chmod(folder, 0o711)
+        caller = Path(folder, "caller")
+        caller.mkdir()
+        os.chown(caller, CALLER, CALLER)
+        builder = Builder(caller)
+        if there:
+            builder.home.root.mkdir(mode=0o700)
+            os.chown(builder.home.root, CALLER, CALLER)
+        process = builder.begin(SUDO_UID=str(CALLER), SUDO_GID=str(CALLER))
+        said, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, said
+        image = find_image(builder.home, "tatin")
+        files = [image.folder, *image.folder.iterdir(), image.folder.parent, builder.home.images, builder.home.root]
+        assert {path.stat().st_uid for path in files} == {CALLER}
+        builder.close()

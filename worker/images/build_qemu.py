@@ -27,6 +27,7 @@ from worker.images import debian
 from worker.images.builder_host import check_host
 from worker.images.debian import bootstrap_command
 from worker.images.layers import Layers, key_of
+from worker.images.owner import owner_of
 from worker.images.parts import Gathered, debian_release, fetch_part, gather, is_fetched, pin_of, wanted_parts
 from worker.images.smoke import read_manifest
 from worker.images.smoke_qemu import try_out
@@ -85,7 +86,8 @@ def build(home: Home, wish: BuildWish, report: Report) -> Image:
     if IMAGE.fullmatch(wish.name) is None:
         raise BadInput(f"An image cannot be called '{wish.name}'.", try_="small letters, digits and dashes.")
     certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
-    home.prepare()
+    with owner_of(home).acting():
+        home.prepare()
     with only_one(home.images / ".lock", report):
         key = stage_keys(wish, wanted_parts(wish), certificates)["finalize"]
         with suppress(PartMissing):
@@ -225,6 +227,7 @@ class _Build:
         run_step([*ALONE, *convert], self._draft / "convert.log", {"PATH": SYSTEM_PATH})
 
     def _try_out(self, image: Image, parts: tuple[str, ...]) -> None:
+        owner_of(self._home).own(image.folder.parent)
         with self._told("smoke test"):
             try:
                 try_out(self._home, image, self._wish, parts, self._draft)

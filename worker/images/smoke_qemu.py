@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.home import Home
+from worker.images.owner import owner_of
 from worker.images.smoke import smoke_test
 from worker.images.steps import ALONE, run_step
 from worker.images.store import CURRENT, Image, find_image
@@ -36,15 +37,20 @@ def try_out(home: Home, image: Image, wish: BuildWish, parts: Sequence[str], dra
     Raises:
         TatinError: it does not boot, or is not what was wanted.
     """
-    own = Home(draft / "home")
-    own.prepare()
-    (own.images / image.note.name).mkdir()
-    (own.images / image.note.name / CURRENT).symlink_to(image.folder.resolve())
-    worker_key(home.machines / "ssh_key")
-    (own.machines / "ssh_key").symlink_to((home.machines / "ssh_key").resolve())
+    own, owner = Home(draft / "home"), owner_of(home)
+    own.root.mkdir(mode=0o700)
+    owner.own(own.root)
+    draft.chmod(0o711)
+    with owner.acting():
+        own.prepare()
+        (own.images / image.note.name).mkdir()
+        (own.images / image.note.name / CURRENT).symlink_to(image.folder.resolve())
+        worker_key(home.machines / "ssh_key")
+        (own.machines / "ssh_key").symlink_to((home.machines / "ssh_key").resolve())
     argv = [sys.executable, "-m", __spec__.name, str(own.root), image.note.name, str(wish.cpus), str(wish.memory_mib)]
-    run_step([*ALONE, *argv, *parts], draft / "smoke test.log", dict(os.environ))
-    take_over(own, home)
+    run_step([*ALONE, *owner.command(), *argv, *parts], draft / "smoke test.log", dict(os.environ))
+    with owner.acting():
+        take_over(own, home)
 
 
 async def _ask(home: Home, name: str, cpus: int, memory_mib: int, parts: Sequence[str]) -> None:

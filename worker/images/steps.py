@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ ALONE = (
 """Before a step's command: its mounts are nobody else's, and whatever ends the build ends every process of it (Linux,
 as root)."""
 END_SECONDS = 20.0
+FULL_BYTES = 16 * 2**20
 Report = Callable[[str], None]
 """Gets a line for each step."""
 
@@ -59,8 +61,11 @@ def run_step(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
             if process.poll() is None:
                 _end(process, alone=argv[: len(ALONE)] == [*ALONE])
     if status:
-        said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-        raise TatinError(f"Building the image failed in '{log.stem}' (exit status {status}).", seen=said[-2000:])
+        what = f"Building the image failed in '{log.stem}' (exit status {status})."
+        said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])[-2000:]
+        if shutil.disk_usage(log.parent).free < FULL_BYTES:  # then the log has no word of it
+            raise TatinError(what, seen=f"{said}\nthe disk of '{log.parent}' is full".strip(), try_="tatin prune")
+        raise TatinError(what, seen=said)
 
 
 def _end(process: subprocess.Popen[bytes], *, alone: bool) -> None:
