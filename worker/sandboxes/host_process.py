@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +104,11 @@ class HostProcess:
         if self._child is not None and self._child.returncode is not None:
             return self._words(self._child.returncode)
         return None if lives(self._process) else self._words(None)
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it is known to have ended by SIGKILL; of a process of an earlier worker nobody knows."""
+        return self._child is not None and self._child.returncode == -signal.SIGKILL
 
     async def wait_end(self) -> str:
         """Return when it has ended, with what was seen."""

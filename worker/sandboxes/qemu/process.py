@@ -21,6 +21,10 @@ from worker.sandboxes.qemu.waiting import until
 READY_SECONDS = 60.0
 
 
+class Killed(SandboxError):
+    """Its QEMU was killed from outside: that says nothing of the state that it was to load."""
+
+
 class Machine(HostProcess):
     """A QEMU that runs, whoever started it."""
 
@@ -32,7 +36,7 @@ class Machine(HostProcess):
 
         async def listens() -> bool:
             if seen := self.death():
-                raise SandboxError(f"QEMU of '{self.name}' ended.", seen=seen)
+                raise (Killed if self.was_killed else SandboxError)(f"QEMU of '{self.name}' ended.", seen=seen)
             return (self.folder / "qmp").exists()
 
         await until(listens, READY_SECONDS, f"QEMU of '{self.name}' took no command")

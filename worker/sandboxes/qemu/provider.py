@@ -30,6 +30,8 @@ REACH_SECONDS = 120.0
 ADOPT_SECONDS = 30.0
 SYNC_SECONDS = 60
 LEAST_MEMORY_MIB = 384
+GONE_SECONDS = 1.0
+"""How long after its last word it is waited for what ended a QEMU."""
 
 
 class QemuProvider(SandboxProvider):
@@ -202,6 +204,8 @@ class QemuProvider(SandboxProvider):
         fds = open_state(frozen)
         try:
             machine = await process.start(name, folder, arguments(shape, image, name, frozen=fds[0]), fds)
+        except process.Killed:
+            raise
         except SandboxError as error:
             raise _NotLoaded(error.what, seen=error.seen) from error
         finally:
@@ -210,8 +214,10 @@ class QemuProvider(SandboxProvider):
         try:
             await machine.running()
         except SandboxError as error:
+            killed = await machine.has_ended(GONE_SECONDS) and machine.was_killed
             await machine.kill()
-            raise _NotLoaded(error.what, seen=machine.death() or error.seen) from error
+            kind = process.Killed if killed else _NotLoaded
+            raise kind(error.what, seen=machine.death() or error.seen) from error
         return machine
 
     async def _prepare(self, sandbox: QemuSandbox, spec: SandboxSpec, image: Image, started: float) -> None:
