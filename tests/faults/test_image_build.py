@@ -112,7 +112,20 @@ def test_a_build_that_is_cut_off_is_gone_on_with(builder: Builder, step: str, nu
     assert kept == list(STEPS[:done])
     assert said.split()[-len(STAGES) :] == list(STAGES), "each stage has run once in what came out"
     assert {path.name for path in builder.home.images.iterdir()} == {".lock", "tatin"}
+    assert len(os.listdir(builder.home.images / "tatin")) == 2, "the image and the link to it"
     assert not _left(builder.home.root)
+
+
+def test_two_builds_of_the_same_sources_say_the_same_of_themselves(builder: Builder) -> None:
+    said = []
+    for _ in range(2):
+        builder.build()
+        image = find_image(builder.home, "tatin")
+        said.append(
+            (image.note.model_dump(exclude={"built_at", "digest"}), (image.folder / "packages.txt").read_text())
+        )
+        (builder.packer / "again").touch()
+    assert said[0] == said[1]
 
 
 def test_a_second_build_waits_and_goes_on_where_the_first_was_killed(builder: Builder) -> None:

@@ -56,6 +56,7 @@ async def test_the_image_that_the_build_made_passes(sandbox: Sandbox) -> None:
     ],
 )
 async def test_what_is_wrong_is_found_and_told(sandbox: Sandbox, spoil: str, mend: str, what: str, seen: str) -> None:
+    """A54 too: an image with a known user, a password or a key that all share is not published."""
     assert isinstance(sandbox, RemoteSandbox)
     await _run(sandbox, spoil)
     try:
