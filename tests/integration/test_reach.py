@@ -121,7 +121,7 @@ def tart(tmp_path: Path) -> Iterator[Tart]:
     made.close()
 
 
-@pytest.mark.needs("valkey", "bwrap")  # the latter for its namespaces
+@pytest.mark.needs("valkey", "netns")
 def test_a_denied_service_takes_nothing_and_says_why(tart: Tart, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     path = f"{STAND_IN.parent}{os.pathsep}{os.environ['PATH']}"

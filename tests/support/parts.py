@@ -121,6 +121,16 @@ def _faketime() -> str | None:
     return None if shutil.which("faketime") else "faketime is not installed (sudo apt-get install faketime)"
 
 
+@cache
+def _netns() -> str | None:
+    argv = ["unshare", "-rn", "ip", "route", "add", "unreachable", "192.0.2.0/24"]
+    try:
+        tried = subprocess.run(argv, capture_output=True, check=False)
+    except OSError as error:
+        return f"{error} (sudo apt-get install util-linux iproute2)"
+    return tried.stderr.decode(errors="replace").strip() or "it fails" if tried.returncode else None
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "the tests do not run as root"
 
@@ -151,6 +161,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "redis": _redis,
     "faketime": _faketime,
     "root": _root,
+    "netns": _netns,
     "mac": _mac,
     "kvm": _kvm,
 }

@@ -14,10 +14,11 @@ NO_ROUTE = "No route to host"
 DENIED_SECONDS = 30.0
 """A guest that answered by vsock and has an address is on its network by then; what it is not is reachable for us."""
 FIX = (
-    "allow it for Python in System Settings > Privacy & Security > Local Network (macOS asks at the first try, on this"
-    ' user\'s screen); or set tart_ssh = "exec" in tatin.toml, which needs no network; or, for all programs of the Mac:'
-    " sudo defaults write com.apple.network.local-network AllowedEthernetLocalNetworkAddresses -array 192.168.64.0/24,"
-    " the same with AllowedWiFiLocalNetworkAddresses, and restart the Mac"
+    "allow it in System Settings > Privacy & Security > Local Network, for Python or the app that started it (macOS"
+    ' asks at the first try, on the screen); or set tart_ssh = "exec" in tatin.toml, which needs no network; or for'
+    " all programs of the Mac: sudo defaults write com.apple.network.local-network"
+    " AllowedEthernetLocalNetworkAddresses -array 192.168.64.0/24, the same with AllowedWiFiLocalNetworkAddresses,"
+    " and restart the Mac"
 )
 
 
