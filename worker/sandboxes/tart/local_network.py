@@ -39,6 +39,6 @@ class Denial:
         if now - self._since >= DENIED_SECONDS:
             raise SandboxError(
                 f"macOS keeps this process from the local network: there is no route to '{self._name}', which runs.",
-                seen=said,
+                seen=f"{NO_ROUTE}, for {DENIED_SECONDS:g} s",
                 try_=FIX,
             )
