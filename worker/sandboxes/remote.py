@@ -182,7 +182,11 @@ class RemoteSandbox(Sandbox):
             raise SandboxError(f"Sandbox '{self.name}' was not handed over.", seen=repr(said[:100]))
         self.handed_over = int(said)
         await self.link.renew(replace(self.link.endpoint, host_key=key.public))
-        # In a busy machine the program above took seconds to start, and the time that it was given was as old.
+        await self.set_clock()
+
+    async def set_clock(self) -> None:
+        """Behind the hand-over, which sets it too: its program took seconds to start, in a busy machine or in one that
+        was still booting, and the time that it was given was as old. Raises SandboxError."""
         result = await self.run(["sudo", "-n", "date", "--set", f"@{time.time():.3f}"], cwd="/")
         if result.exit_status:
             raise SandboxError(f"The clock of sandbox '{self.name}' was not set.", seen=repr(result.stderr[:200]))

@@ -38,16 +38,16 @@ class Homes:
 
 
 @pytest.fixture(scope="session")
-def whole_tart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tart:
+def whole_tart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tart]:
     """A Tart whose image ``tatin`` is a real one."""
-    if "TATIN_TEST_TART" in os.environ:
-        return Tart(tart_home())
-    qemu_home: Home = request.getfixturevalue("vm_homes")[0]
-    made = Tart(tmp_path_factory.mktemp("tart") / "home")
-    made.good("list")  # makes its folders
-    image = made.home / "vms" / DEFAULT_IMAGE
-    install(qemu_home, CI_IMAGE, image, cpus=SIZE.cpus, memory_mib=SIZE.memory_mib)
-    return made
+    made = Tart(tart_home() if "TATIN_TEST_TART" in os.environ else tmp_path_factory.mktemp("tart") / "home")
+    if made.is_stand_in:
+        qemu_home: Home = request.getfixturevalue("vm_homes")[0]
+        made.good("list")  # makes its folders
+        image = made.home / "vms" / DEFAULT_IMAGE
+        install(qemu_home, CI_IMAGE, image, cpus=SIZE.cpus, memory_mib=SIZE.memory_mib)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -77,11 +77,10 @@ def _use(tart: Tart, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def tart(whole_tart: Tart, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tart]:
+def tart(whole_tart: Tart, monkeypatch: pytest.MonkeyPatch) -> Tart:
     """The Tart that the worker finds."""
     _use(whole_tart, monkeypatch)
-    yield whole_tart
-    whole_tart.close()
+    return whole_tart
 
 
 @pytest.fixture

@@ -200,6 +200,7 @@ class TartProvider(SandboxProvider):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             sandbox.handed_over = handed_over
+            await sandbox.set_clock()
             sandbox.image, sandbox.parts = image, await _parts(sandbox)
             machine.note(
                 address=address,
