@@ -90,7 +90,9 @@ def _qemu_image() -> str | None:
 def _tart_guests() -> str | None:
     """Tart with real guests: the stand-in's are QEMU's, each with port 22 of an address of its own."""
     if program := os.environ.get("TATIN_TEST_TART"):
-        return None if shutil.which(program) else f"there is no '{program}'"
+        asked = [program, "get", "tatin"]
+        known = shutil.which(program) and not subprocess.run(asked, capture_output=True, check=False).returncode
+        return None if known else f"`{' '.join(asked)}`: tatin image build --sandbox tart makes it"
     if why := _qemu_image():
         return why
     try:

@@ -112,6 +112,15 @@ def test_exec_without_an_agent_fails_after_a_while(dials: Tart) -> None:
     assert done.stderr.endswith(", is the Tart Guest Agent running?\n")
 
 
+def test_exec_says_that_the_vm_ended_under_it(dials: Tart) -> None:
+    """35"""
+    process = dials.run("base")
+    dials.good("ip", "base", "--wait", "30")
+    dials.dial(guest={"exec": ["sh", "-c", f"kill -9 {process.pid}; exit 255"]})
+    done = dials("exec", "base", "true")
+    assert (done.returncode, done.stderr) == (1, "Error: unavailable (14): Transport became inactive\n")
+
+
 def test_stop_kills_at_its_time_limit_and_does_not_wait(dials: Tart) -> None:
     """36"""
     dials.dial(stop_ignored=True)
