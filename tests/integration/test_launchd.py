@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
 from tatin_jobs.settings import Settings, load_settings
 from tests.support.cli import environment
+from tests.support.wait import until
 from worker.reach import Reach, read_reach, wait_for_reach
 from worker.service import Service, _run, install, service, uninstall
 
@@ -31,9 +31,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     made = load_settings({"TATIN_HOME": str(tmp_path / "home"), "TATIN_SANDBOX": "bwrap", "TATIN_DRAIN_SECONDS": "5"})
     Home(made.home).prepare()
     yield made
-    if (reach := read_reach(Home(made.home))) is not None:
-        with suppress(ProcessLookupError):
-            os.kill(reach.pid, signal.SIGKILL)
+    if (reach := read_reach(Home(made.home))) is not None and lives(reach.pid):
+        os.kill(reach.pid, signal.SIGTERM)  # a killed one would leave its store's server
+        until(lambda: not lives(reach.pid), 60)
 
 
 @pytest.fixture
