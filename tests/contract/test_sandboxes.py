@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tatin_jobs.errors import CommandTimeout, SandboxError
 from tests.contract.conftest import HOME_ID, Make, spec_of
 from tests.support.wait import until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, RunChunk, Sandbox, SandboxProvider, StartSpec
-from worker.sandboxes.transfer import push_files
+from worker.sandboxes.transfer import push_files, push_tar
 
 
 def _start(*argv: str, **changes: object) -> StartSpec:
@@ -106,6 +112,60 @@ async def test_files_in_the_way_are_a_sandbox_error(sandbox: Sandbox) -> None:
     await sandbox.run(["sh", "-c", f"echo > {GUEST_WORK}/file"])
     with pytest.raises(SandboxError):
         await push_files(sandbox, {f"{GUEST_WORK}/file/below": b"x"})
+
+
+async def test_ten_thousand_files_go_in_and_come_back(sandbox: Sandbox) -> None:
+    files = {f"{GUEST_WORK}/many/{number // 100}/{number}": str(number).encode() for number in range(10_000)}
+    await push_files(sandbox, files)
+    counted = await sandbox.run(["sh", "-c", "find many -type f | wc -l; cat many/99/9999"], cwd=GUEST_WORK)
+    assert counted.stdout.split() == [b"10000", b"9999"]
+    packed = await sandbox.run(["tar", "-cf", "-", "many"], cwd=GUEST_WORK, max_output_bytes=2**25, timeout_seconds=120)
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        back = {f"{GUEST_WORK}/{one.name}": archive.extractfile(one).read() for one in archive if one.isfile()}  # type: ignore[union-attr]
+    assert back == files
+
+
+async def test_a_large_file_streams_in_and_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A GB, or a tenth of it where a machine may be emulated: whole, and this process does not grow by it. The longer
+    run: ``TATIN_TEST_MEGABYTES=1000 scripts/test vms -k large``."""
+    megabytes = int(os.environ.get("TATIN_TEST_MEGABYTES") or (100 if sandbox.capabilities.separate_kernel else 1000))
+    piece = tmp_path / "piece"
+    piece.write_bytes(os.urandom(10 * 2**20))
+    size = megabytes // 10 * piece.stat().st_size
+    head = tarfile.TarInfo("large")
+    head.size = size
+    sent = hashlib.sha256()
+    for _ in range(megabytes // 10):
+        sent.update(piece.read_bytes())
+    async with memory_watched() as grown:
+        await push_tar(sandbox, [head.tobuf(), *[piece] * (megabytes // 10), bytes(1024)], GUEST_WORK)
+        back = hashlib.sha256()
+        async with sandbox.exec(["cat", f"{GUEST_WORK}/large"]) as process:
+            await process.close_stdin()
+            while data := await process.read("stdout", 2**18):
+                back.update(data)
+            assert await process.wait() == 0
+    assert back.digest() == sent.digest()
+    assert grown() < 50
+
+
+@asynccontextmanager
+async def memory_watched() -> AsyncIterator[Callable[[], float]]:
+    """Looks all the while how large this process is: by how many MiB it had grown at most."""
+    me = psutil.Process()
+    before = most = me.memory_info().rss
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, me.memory_info().rss)
+            await asyncio.sleep(0.02)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield lambda: (most - before) / 2**20
+    finally:
+        watching.cancel()
 
 
 # start

@@ -21,10 +21,9 @@ from tests.contract.conftest import HOME_ID, spec_of
 from tests.support.parts import CI_IMAGE
 from tests.vms.guests import CiProvider, make_and_die
 from worker.sandboxes import host_process
-from worker.sandboxes.base import GUEST_HOME, GUEST_WORK, Sandbox, SandboxProvider, StartSpec
+from worker.sandboxes.base import GUEST_HOME, Sandbox, SandboxProvider, StartSpec
 from worker.sandboxes.qemu import process
 from worker.sandboxes.qemu.sandbox import QemuSandbox
-from worker.sandboxes.transfer import push_files
 
 _REACH = """
 import json, socket, sys
@@ -111,15 +110,6 @@ async def test_a_guest_out_of_memory_says_so_and_lives(sandbox: Sandbox) -> None
     result = await sandbox.run(["python3", "-c", fill], timeout_seconds=300)
     assert result.exit_status == 137
     assert (await sandbox.usage()).oom_kills
-
-
-async def test_ten_thousand_files_go_in_and_come_back(sandbox: Sandbox) -> None:
-    files = {f"{GUEST_WORK}/many/{number // 100}/{number}": str(number).encode() for number in range(10_000)}
-    await push_files(sandbox, files)
-    counted = await sandbox.run(["sh", "-c", "find many -type f | wc -l; cat many/99/9999"], cwd=GUEST_WORK)
-    assert counted.stdout.split() == [b"10000", b"9999"]
-    packed = await sandbox.run(["tar", "-cf", "-", "many"], cwd=GUEST_WORK, max_output_bytes=2**25, timeout_seconds=120)
-    assert packed.stdout.count(b"ustar") == 10_101
 
 
 async def test_a_run_outlives_the_ssh_server(sandbox: Sandbox) -> None:
