@@ -100,8 +100,9 @@ def build(home: Home, wish: BuildWish, report: Report) -> Image:
         try:
             made.begin()
             return _Build(home, wish, certificates, key, made, report).run()
-        except KeyboardInterrupt:
-            report("✗ cut off: what is finished is kept for a day, and the next build goes on from there")
+        except BaseException:
+            if made.any():
+                report("✗ not done: what is finished is kept for a day, and the next build goes on from there")
             raise
         finally:
             made.end()
@@ -160,7 +161,7 @@ class _Build:
         keys = stage_keys(self._wish, gathered.parts, self._certificates, self._layers.kind)
         for step, key in keys.items():
             if self._layers.has(key):
-                self._report(f"✓ {step} (kept from a build that was cut off)")
+                self._report(f"✓ {step} (kept from a build that was not done)")
             else:
                 with self._told(step):
                     self._make(step, key, gathered.parts)

@@ -73,6 +73,10 @@ class Layers:
     def has(self, key: str) -> bool:
         return (self._folder / key).is_dir()
 
+    def any(self) -> bool:
+        """Whether there is something to go on from."""
+        return self._folder.exists() and any(self._folder.iterdir())
+
     def use(self, key: str) -> None:
         """The next step goes on top of this layer."""
         self._stack.append(key)
