@@ -10,6 +10,7 @@ It imports only what an interpreter has built in: json, os, signal and struct wo
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has it under its public name only
+import errno
 import posix
 import select
 import sys
@@ -18,6 +19,9 @@ import time
 DEFAULT_PATH = "/bin:/usr/bin"
 BLOCK = 65536
 TICK_SECONDS = 0.02
+STREAMS = ("stdout", "stderr")
+FAULT = 125
+"""The exit status of a program that the watcher lost."""
 DRAIN_SECONDS = 0.5
 """How long output is still read after the program has ended: something it left behind may hold the pipe for ever."""
 
@@ -38,148 +42,239 @@ def main(arguments):
     return stop(folder, float(arguments[2]))
 
 
-def start(folder, spec, in_watcher=lambda: None):
-    """Start the program in a session of its own, under a watcher that outlives this call and begins with
-    ``in_watcher``."""
-    posix.mkdir(folder)
-    for name in ("stdout", "stderr"):
-        open(f"{folder}/{name}", "xb").close()
+def start(folder, spec):
+    """Start the program in a session of its own, under a watcher that outlives this call."""
+    files = make_files(folder)
     if posix.fork():
         return
-    in_watcher()
     posix.setsid()
     null = posix.open("/dev/null", posix.O_RDWR)
     for fd in (0, 1, 2):
         posix.dup2(null, fd)
     code = 0
     try:
-        _Watcher(folder, spec).run()
+        _watch(folder, files, spec)
     except BaseException as error:
-        with open(f"{folder}/stderr", "ab") as file:
-            file.write(f"tatin: {error!r}\n".encode())
-        _write_whole(f"{folder}/exit", _status(125))
+        posix.write(files[1], f"tatin: {error!r}\n".encode())
+        _write_whole(f"{folder}/exit", status_text(FAULT).decode())
         code = 1
     posix._exit(code)
 
 
-class _Watcher:
-    """Reads what the program prints, ends it at its limit, and notes how it ended."""
+def make_files(folder):
+    """The folder of a run, with the files of its output, new and empty: their descriptors."""
+    posix.mkdir(folder)
+    flags = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_APPEND | posix.O_CLOEXEC
+    return [posix.open(f"{folder}/{name}", flags, 0o644) for name in STREAMS]
 
-    def __init__(self, folder, spec):
-        self.folder = folder
-        self.spec = spec
-        self.counts = [0, 0]
-        self.files = [posix.open(f"{folder}/{name}", posix.O_WRONLY) for name in ("stdout", "stderr")]
-        self.stop_grace = None
-        self.timed_out = False
-        self.status = None
 
-    def run(self):
-        posix.lockf(posix.open(f"{self.folder}/alive", posix.O_RDWR | posix.O_CREAT, 0o600), posix.F_LOCK, 0)
-        _write_whole(f"{self.folder}/watcher", str(posix.getpid()))
-        if self.spec["leave_room"]:
-            _leave_room()
-        _signal.signal(_signal.SIGTERM, self._asked_to_stop)
-        wake, woken = posix.pipe()
-        posix.set_blocking(woken, False)
-        _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+def _watch(folder, files, spec):
+    """The watcher: until the program has ended and all that it printed is in the files."""
+    asked = []
+    posix.lockf(posix.open(f"{folder}/alive", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600), posix.F_LOCK, 0)
+    wake, woken = posix.pipe()
+    posix.set_blocking(wake, False)
+    posix.set_blocking(woken, False)
+    _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda *_: None)
+    _signal.signal(_signal.SIGTERM, lambda *_: asked.append(True))
+    _write_whole(f"{folder}/watcher", str(posix.getpid()))
+    if spec["leave_room"]:
+        _leave_room()
+    program = Program(files, spec)
+    while program.exit is None:
+        ready, _, _ = select.select([wake, *program.pipes], [], [], program.pause())
+        for fd in ready:
+            if fd == wake:
+                posix.read(wake, 4096)
+            else:
+                program.read(fd)
+        if program.runs:
+            done, status = posix.waitpid(program.pid, posix.WNOHANG)
+            if done:
+                program.reaped(status)
+        if asked:
+            program.stop(_grace(folder))
+        program.tick()
+    _write_whole(f"{folder}/exit", program.exit.decode())
+
+
+def _grace(folder):
+    try:
+        with open(f"{folder}/stop") as file:
+            return float(file.read())
+    except (OSError, ValueError):
+        return 0.0
+
+
+class Program:
+    """A program, the files of what it prints, and how it ended. Whoever watches it says what can be read, that it was
+    reaped and that time has passed, and waits for nothing in here; so one process can watch many.
+
+    ``pipes``: what may become readable. ``runs``: it was started and is not reaped. ``exit``: as in the file, once it
+    has ended and all was read; None before."""
+
+    def __init__(self, files, spec):
+        self.files = files
         self.pipes = {}
-        pid = self._spawn()
-        status = self.status if pid is None else self._watch(pid, wake)
-        self._drain()
-        cut = max(self.counts) > self.spec["limit"]
-        _write_whole(f"{self.folder}/exit", _status(status, self.timed_out, *self.counts, cut))
+        self.exit = None
+        self.runs = False
+        self._spec = spec
+        self._counts = [0, 0]
+        self._status = None
+        self._timed_out = False
+        self._stopping = False
+        self._next = time.monotonic() + spec["timeout"]
+        """When something is to be done that nothing else wakes us for."""
+        self._spawn()
 
     def _spawn(self):
-        """The program's pid; None when there is no such program, which is told on its stderr."""
+        """A program that there is not is told on its stderr."""
         ends = [posix.pipe(), posix.pipe()]
-        try:
-            pid = _spawn(self.spec, [write for _, write in ends])
-        except OSError as error:
-            pid = None
-            self.status = 127 if isinstance(error, FileNotFoundError) else 126
-            words = "not found" if self.status == 127 else error.strerror
-            posix.write(ends[1][1], f"{error.filename or self.spec['argv'][0]}: {words}\n".encode())
-        for index, (read, write) in enumerate(ends):
-            posix.close(write)
+        for index, (read, _) in enumerate(ends):
             posix.set_blocking(read, False)
             self.pipes[read] = index
-        return pid
+        writes = [write for _, write in ends]
+        try:
+            # A guest may have put a pipe of its own in the place of the file: that is not waited for.
+            stdin = posix.open(self._spec["stdin"] or "/dev/null", posix.O_RDONLY | posix.O_NONBLOCK)
+            try:
+                self.pid = spawn(self._spec["argv"], self._spec["env"], self._spec["cwd"], [stdin, *writes])
+            finally:
+                posix.close(stdin)
+            self.runs = True
+        except OSError as error:
+            posix.write(writes[1], why_not(error, self._spec["argv"]))
+            self._ended(not_started(error))
+        for write in writes:
+            posix.close(write)
 
-    def _watch(self, pid, wake):
-        deadline = time.monotonic() + self.spec["timeout"]
-        kill_at = None
-        while True:
-            done, status = posix.waitpid(pid, posix.WNOHANG)
-            if done:
-                return _exit_code(status)
-            now = time.monotonic()
-            if kill_at is None and (now >= deadline or self.stop_grace is not None):
-                self.timed_out = self.stop_grace is None
-                _signal_group(pid, _signal.SIGTERM)
-                kill_at = now + (self.spec["grace"] if self.stop_grace is None else self.stop_grace)
-            if kill_at is not None and now >= kill_at:
-                _signal_group(pid, _signal.SIGKILL)
-                kill_at = now + 1
-            until = min(deadline, kill_at) if kill_at else deadline
-            ready, _, _ = select.select([wake, *self.pipes], [], [], max(0.0, min(until - now, 60)))
-            for fd in ready:
-                if fd == wake:
-                    posix.read(wake, 4096)
-                else:
-                    self._read(fd)
+    def pause(self):
+        """Seconds until ``tick`` has something to do, or a minute."""
+        return max(0.0, min(self._next - time.monotonic(), 60))
 
-    def _read(self, fd):
+    def tick(self):
+        """Do what is due: end it at its limit, kill it after its grace, give up a pipe that something left behind."""
+        now = time.monotonic()
+        if self.exit is not None or now < self._next:
+            return
+        if self._status is not None:
+            self._finish()
+        elif not self._stopping:
+            self._timed_out = True
+            self.stop(self._spec["grace"])
+        else:
+            _signal_group(self.pid, _signal.SIGKILL)
+            self._next = now + 1
+
+    def stop(self, grace):
+        """SIGTERM, and SIGKILL after the grace; nothing when it is being ended already."""
+        if self.runs and not self._stopping:
+            self._stopping = True
+            _signal_group(self.pid, _signal.SIGTERM)
+            self._next = time.monotonic() + grace
+
+    def reaped(self, status):
+        """It has ended, with what ``waitpid`` says."""
+        self.runs = False
+        if self.exit is None:
+            self._ended(exit_code(status))
+
+    def read(self, fd):
         """One block into its file, up to the limit; what is over is counted and dropped: the program never blocks."""
         try:
             data = posix.read(fd, BLOCK)
         except BlockingIOError:
-            return False
+            return
+        index = self.pipes[fd]
         if not data:
             posix.close(fd)
             del self.pipes[fd]
-            return False
-        index = self.pipes[fd]
-        room = self.spec["limit"] - self.counts[index]
-        if room > 0:
-            posix.write(self.files[index], data[:room])
-        self.counts[index] += len(data)
-        return True
-
-    def _drain(self):
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self.pipes and time.monotonic() < deadline:
-            ready, _, _ = select.select(list(self.pipes), [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                break
-            for fd in ready:
-                self._read(fd)
-
-    def _asked_to_stop(self, *_):
+            if self._status is not None and not self.pipes:
+                self._finish()
+            return
+        room = self._spec["limit"] - self._counts[index]
+        self._counts[index] += len(data)
         try:
-            with open(f"{self.folder}/stop") as file:
-                self.stop_grace = float(file.read())
-        except (OSError, ValueError):
-            self.stop_grace = 0.0
+            if room > 0:
+                posix.write(self.files[index], data[:room])
+        except OSError as error:  # the disk is full
+            self._give_up(error)
+
+    def _give_up(self, error):
+        if self.runs:
+            _signal_group(self.pid, _signal.SIGKILL)
+        self._status = FAULT
+        self._finish()
+        try:
+            posix.write(self.files[1], f"tatin: {error!r}\n".encode())
+        except OSError:
+            pass
+
+    def status(self):
+        """What ``exit`` says, or the sizes so far with status null."""
+        return self.exit or status_text(None, False, *self._counts)
+
+    def _ended(self, status):
+        self._status = status
+        self._next = time.monotonic() + DRAIN_SECONDS
+        if not self.pipes:
+            self._finish()
+
+    def _finish(self):
+        for fd in self.pipes:
+            posix.close(fd)
+        self.pipes.clear()
+        cut = max(self._counts) > self._spec["limit"]
+        self.exit = status_text(self._status, self._timed_out, *self._counts, cut)
 
 
-def _spawn(spec, outputs):
-    """Start the program in a session of its own. It is spawned, not forked: that copies nothing of this process."""
-    posix.chdir(spec["cwd"])
-    posix.putenv("PATH", spec["env"].get("PATH", DEFAULT_PATH))  # where posix_spawnp looks for it
-    stdin = posix.open(spec["stdin"] or "/dev/null", posix.O_RDONLY)
+def spawn(argv, env, cwd, fds):
+    """Start a program in a session of its own, with these descriptors as its first; its pid. It is spawned, not forked:
+    that copies nothing of this process."""
     try:
+        posix.chdir(cwd)  # where its child begins, and nothing else here cares
+        posix.putenv("PATH", env.get("PATH", DEFAULT_PATH))  # where posix_spawnp looks for it
         return posix.posix_spawnp(
-            spec["argv"][0],
-            spec["argv"],
-            spec["env"],
-            file_actions=[(posix.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate([stdin, *outputs])],
+            argv[0],
+            argv,
+            env,
+            file_actions=[(posix.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)],
             setsid=True,
             setsigdef=(_signal.SIGTERM, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGINT),
         )
-    finally:
-        posix.close(stdin)
+    except ValueError as error:  # a zero byte
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def not_started(error):
+    """The exit status of a program that could not be started."""
+    return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def why_not(error, argv):
+    """The same as a line for its stderr."""
+    words = "not found" if isinstance(error, FileNotFoundError) else error.strerror
+    return f"{error.filename or argv[0]}: {words}\n".encode()
+
+
+def frames(files, offsets, ended):
+    """What a run has printed, from these offsets on, as frames; the last says how it ended. An empty piece: there is
+    nothing more yet. ``files``: descriptors of stdout and stderr. ``ended``: gives what ``exit`` says, None before."""
+    while True:
+        exit = ended()  # looked at before the last read, or its end is missed
+        quiet = True
+        for index, file in enumerate(files):
+            data = posix.pread(file, BLOCK, offsets[index])
+            if data:
+                quiet = False
+                yield _frame(b"oe"[index : index + 1], offsets[index], data)
+                offsets[index] += len(data)
+        if quiet and exit is not None:
+            yield _frame(b"x", 0, exit)
+            return
+        if quiet:
+            yield b""
 
 
 def _leave_room():
@@ -205,39 +300,25 @@ def _leave_room():
 def follow(folder, offsets):
     """Print the output from these offsets on as frames, live, until the program has ended and all was printed. One
     whose watcher was killed has ended as if it had been killed itself: nobody else would ever say so."""
-    files = [open(f"{folder}/{name}", "rb") for name in ("stdout", "stderr")]
-    for file, offset in zip(files, offsets):  # noqa: B905 - Python 3.9 has no strict
-        file.seek(offset)
+    files = [posix.open(f"{folder}/{name}", posix.O_RDONLY) for name in STREAMS]
     pause = 0.002
-    while True:
-        ended = _exists(f"{folder}/exit")  # looked at before the last read, or its end is missed
-        quiet = True
-        for index, file in enumerate(files):
-            while True:
-                data = file.read(BLOCK)
-                if not data:
-                    break
-                quiet = False
-                _write_all(_frame(b"oe"[index : index + 1], offsets[index], data))
-                offsets[index] += len(data)
-        if ended:
-            _write_all(_frame(b"x", 0, status(folder)))
-            return 0
-        if pause >= TICK_SECONDS and _is_orphan(folder):
-            _write_whole(f"{folder}/exit", _status(137, False, *offsets))
+    for piece in frames(files, offsets, lambda: _contents(f"{folder}/exit")):
+        _write_all(piece)
+        if not piece and pause >= TICK_SECONDS and _is_orphan(folder):
+            _write_whole(f"{folder}/exit", status_text(137, False, *offsets).decode())
             continue
-        pause = min(TICK_SECONDS, pause * 1.5) if quiet else 0.002
-        time.sleep(pause)
+        pause = 0.002 if piece else min(TICK_SECONDS, pause * 1.5)
+        if not piece:
+            time.sleep(pause)
+    return 0
 
 
 def status(folder):
-    """What ``exit`` says, or the sizes so far with status null."""
-    try:
-        with open(f"{folder}/exit", "rb") as file:
-            return file.read(BLOCK)
-    except OSError:
-        sizes = [posix.stat(f"{folder}/{name}").st_size for name in ("stdout", "stderr")]
-        return _status(None, False, *sizes).encode()
+    """As ``Program.status``, by the files."""
+    ended = _contents(f"{folder}/exit")
+    if ended is None:
+        return status_text(None, False, *(posix.stat(f"{folder}/{name}").st_size for name in STREAMS))
+    return ended
 
 
 def stop(folder, grace):
@@ -250,14 +331,14 @@ def stop(folder, grace):
     except (OSError, ValueError):
         return 0
     deadline = time.monotonic() + grace + 5
-    while not _exists(f"{folder}/exit") and time.monotonic() < deadline:
+    while _contents(f"{folder}/exit") is None and time.monotonic() < deadline:
         time.sleep(TICK_SECONDS)
     return 0
 
 
 def _is_orphan(folder):
     """Whether its watcher was there, and is gone without a word. (POSIX locks end with their process.)"""
-    if not _exists(f"{folder}/watcher") or _exists(f"{folder}/exit"):
+    if _contents(f"{folder}/watcher") is None or _contents(f"{folder}/exit") is not None:
         return False
     fd = posix.open(f"{folder}/alive", posix.O_RDWR)
     try:
@@ -266,7 +347,7 @@ def _is_orphan(folder):
         return False
     finally:
         posix.close(fd)
-    return not _exists(f"{folder}/exit")
+    return _contents(f"{folder}/exit") is None
 
 
 def _signal_group(pid, number):
@@ -276,7 +357,8 @@ def _signal_group(pid, number):
         pass
 
 
-def _exit_code(status):
+def exit_code(status):
+    """What ``waitpid`` says, as a shell has it."""
     return 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
 
 
@@ -292,19 +374,21 @@ def _write_whole(path, text):
     posix.rename(f"{path}.draft", path)
 
 
-def _exists(path):
+def _contents(path):
+    """Of a small file; None: there is none."""
     try:
-        posix.stat(path)
+        with open(path, "rb") as file:
+            return file.read(BLOCK)
     except OSError:
-        return False
-    return True
+        return None
 
 
-def _status(status, timed_out=False, stdout=0, stderr=0, cut=False):
+def status_text(status, timed_out=False, stdout=0, stderr=0, cut=False):
     """As JSON."""
     known = "null" if status is None else status
     flags = ["true" if flag else "false" for flag in (timed_out, cut)]
-    return f'{{"status": {known}, "timed_out": {flags[0]}, "stdout": {stdout}, "stderr": {stderr}, "cut": {flags[1]}}}'
+    sizes = f'"stdout": {stdout}, "stderr": {stderr}'
+    return f'{{"status": {known}, "timed_out": {flags[0]}, {sizes}, "cut": {flags[1]}}}'.encode()
 
 
 def _frame(letter, offset, data):

@@ -56,6 +56,16 @@ async def test_process_that_is_not_finished_is_not_ended_for_lingering(monkeypat
     assert (ended.lingered, ended.stalled) == (False, True)
 
 
+async def test_a67_a_guest_whose_launcher_ends_nothing_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A67: in a virtual machine the launcher is the guest's own user's and can be killed; the worker's clock is not."""
+    monkeypatch.setattr(module, "OUTSIDE_GRACE_SECONDS", 0.05)
+    run = Staying(b"working")
+    started = time.monotonic() - SPEC.timeout_seconds
+    ended = await follow_run(run, SPEC, lambda chunk: None, started=started)
+    assert run.stopped.is_set()
+    assert (ended.timed_out, ended.exit_status, ended.stalled) == (True, None, False)
+
+
 async def test_quiet_and_idle_is_a_stall_and_quiet_but_busy_is_not() -> None:
     """F55: a build may say nothing for long."""
     used = 0.0

@@ -5,12 +5,15 @@ guest can kill it) and not dumpable (nothing can trace it), and holds the only d
 A request is a Python literal, which only the worker can send, with descriptors passed along; an answer is two numbers:
 
     {op: exec, id, argv, env, cwd} + 3 fds   ->  ID STATUS  when it has ended
-    {op: python, id, source, args, env} + 3 fds -> the same; forks this interpreter instead of starting another
-    {op: start, id, folder, spec}            ->  ID STATUS  when the launcher has started it, or could not
+    {op: start, id, folder, spec}            ->  ID STATUS  when it runs, watched from here, or could not be started
+    {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there
     {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
-    {op: kill, id}                               its process group
+    {op: kill, id}                               its process group, or what prints for it
     {op: kill_all, id}                       ->  ID 0 when nothing but this process is left
     {op: listen, id, port}                   ->  ID STATUS + 1 fd: a listening socket of the guest's loopback
+
+It is the launcher's watcher itself, where other guests have a process for each run, and waits for nothing but the next
+thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing.
 
 Every sandbox starts one, so it imports only what an interpreter has built in: ctypes, json, os, signal and socket would
 take 15 ms, three times what the rest of it takes.
@@ -31,7 +34,6 @@ MAX_FDS = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 CAPSET_VERSION_3 = 0x20080522
-DEFAULT_PATH = "/bin:/usr/bin"
 FIRST_TO_GO = b"500"
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
@@ -75,21 +77,19 @@ def serve(control_fd, badness):
     posix.set_blocking(woken, False)
     _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
-    running = {}
-    answer(control, 0, 0)
+    guest = Guest(control, badness)
+    guest.answer(0, 0)
     while True:
-        ready, _, _ = select.select([control_fd, wake], [], [])
-        if wake in ready:
-            try:
-                posix.read(wake, 4096)
-            except BlockingIOError:
-                pass
-            reap(control, running)
+        ready, _, _ = select.select([control_fd, wake, *guest.readable()], guest.writable(), [], guest.pause())
         if control_fd in ready:
             data, fds = receive(control)
             if not data:
                 posix._exit(0)  # the worker is gone
-            handle(control, running, eval(data, {"__builtins__": {}}), fds, badness)
+            guest.handle(eval(data, {"__builtins__": {}}), fds)
+        if wake in ready:
+            posix.read(wake, 4096)
+            guest.reap()
+        guest.go_on(ready)
 
 
 def receive(control):
@@ -102,33 +102,180 @@ def receive(control):
     return data, fds
 
 
-def handle(control, running, request, fds, badness):
-    op = request["op"]
-    if op in ("exec", "python"):
-        posix.pwrite(badness, FIRST_TO_GO, 0)  # inherited by what is started, then taken back
-        start(control, running, request, fds)
-        posix.pwrite(badness, b"0", 0)
+class Guest:
+    """What runs here. ``running``: pid -> number of the request; ``programs``: folder of a run -> what it is;
+    ``printing``: number of the request -> what is printed for it."""
+
+    def __init__(self, control, badness):
+        self.control = control
+        self.badness = badness
+        self.running = {}
+        self.programs = {}
+        self.printing = {}
+
+    def answer(self, number, status):
+        self.control.send(b"%d %d" % (number, status))
+
+    # What is waited for
+
+    def readable(self):
+        return [fd for program in self.programs.values() for fd in program.pipes]
+
+    def writable(self):
+        return [printer.fd for printer in self.printing.values() if printer.left]
+
+    def pause(self):
+        return min((program.pause() for program in self.programs.values() if program.exit is None), default=None)
+
+    def go_on(self, ready):
+        """Take what the programs have printed, do what is due, and print what there is to print."""
+        for program in self.programs.values():
+            for fd in [fd for fd in program.pipes if fd in ready]:
+                program.read(fd)
+            program.tick()
+        for number, printer in list(self.printing.items()):
+            if printer.push():
+                self.end_printing(number, 0)
+
+    # What is asked for
+
+    def handle(self, request, fds):
+        op, number = request["op"], request["id"]
+        if op == "exec":
+            self.exec(number, request, fds)
+        elif op == "start":
+            self.answer(number, outcome(self.start, request["folder"], request["spec"]))
+        elif op == "launcher":
+            self.launcher(number, request["args"], fds[0])
+        elif op == "write":
+            self.answer(number, outcome(write_files, request["files"], request["mode"]))
+        elif op == "kill":
+            self.kill(number)
+        elif op == "kill_all":
+            self.kill_all()
+            self.answer(number, 0)
+        elif op == "listen":
+            self.listen(number, request["port"])
+
+    def exec(self, number, request, fds):
+        try:
+            pid = self.first_to_go(launcher.spawn, request["argv"], request["env"], request["cwd"], fds)
+            self.running[pid] = number
+        except OSError as error:
+            posix.write(fds[2], launcher.why_not(error, request["argv"]))
+            self.answer(number, launcher.not_started(error))
         for fd in fds:
             posix.close(fd)
-    elif op == "start":
-        posix.pwrite(badness, FIRST_TO_GO, 0)
-        answer(control, request["id"], outcome(launch, control, badness, request))
-        posix.pwrite(badness, b"0", 0)
-    elif op == "write":
-        answer(control, request["id"], outcome(write_files, request["files"], request["mode"]))
-    elif op == "kill":
-        for pid, number in running.items():
-            if number == request["id"]:
+
+    def start(self, folder, spec):
+        files = launcher.make_files(folder)
+        self.programs[folder] = self.first_to_go(launcher.Program, files, spec)
+
+    def first_to_go(self, do, *arguments):
+        """What is started inherits the badness, which is then taken back."""
+        posix.pwrite(self.badness, FIRST_TO_GO, 0)
+        try:
+            return do(*arguments)
+        finally:
+            posix.pwrite(self.badness, b"0", 0)
+
+    def launcher(self, number, arguments, fd):
+        """``follow FOLDER OFFSET OFFSET``, ``status FOLDER``, ``stop FOLDER GRACE``, as the launcher has them."""
+        program = self.programs.get(arguments[1])
+        if program is None:
+            posix.close(fd)
+            self.answer(number, 1)
+        elif arguments[0] == "follow":
+            offsets = [int(arguments[2]), int(arguments[3])]
+            self.printing[number] = Printer(fd, launcher.frames(program.files, offsets, lambda: program.exit))
+        elif arguments[0] == "status":
+            self.printing[number] = Printer(fd, iter([program.status()]))
+        else:
+            program.stop(float(arguments[2]))
+            self.printing[number] = Printer(fd, nothing_until(lambda: program.exit))
+
+    def listen(self, number, port):
+        server = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            server.bind(("127.0.0.1", port))
+            server.listen(64)
+            fds = server.fileno().to_bytes(FD_BYTES, sys.byteorder)
+            self.control.sendmsg([b"%d 0" % number], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+        except OSError as error:
+            self.answer(number, error.errno or 1)
+        finally:
+            server.close()
+
+    # What has ended
+
+    def reap(self):
+        """Whether any child is left."""
+        while True:
+            try:
+                pid, status = posix.waitpid(-1, posix.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            number = self.running.pop(pid, None)
+            if number is not None:
+                self.answer(number, launcher.exit_code(status))
+            for program in self.programs.values():
+                if program.runs and program.pid == pid:
+                    program.reaped(status)
+
+    def kill(self, number):
+        for pid, running in self.running.items():
+            if running == number:
                 signal_group(pid)
-    elif op == "kill_all":
-        kill_all(control, running)
-        answer(control, request["id"], 0)
-    elif op == "listen":
-        listen(control, request)
+        if number in self.printing:
+            self.end_printing(number, 137)
+
+    def end_printing(self, number, status):
+        posix.close(self.printing.pop(number).fd)
+        self.answer(number, status)
+
+    def kill_all(self):
+        """SIGKILL until no child is left: every orphan of the guest becomes a child of pid 1."""
+        while True:
+            try:
+                posix.kill(-1, _signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            if not self.reap():
+                return
+            select.select([], [], [], 0.001)
 
 
-def answer(control, number, status):
-    control.send(b"%d %d" % (number, status))
+class Printer:
+    """Writes pieces to a pipe as it takes them; an empty piece says that there is no more yet."""
+
+    def __init__(self, fd, pieces):
+        posix.set_blocking(fd, False)
+        self.fd = fd
+        self.left = b""
+        self._pieces = pieces
+
+    def push(self):
+        """Whether it is over: all is written, or nobody reads it any more."""
+        while True:
+            if not self.left:
+                piece = next(self._pieces, None)
+                if not piece:
+                    return piece is None
+                self.left = piece
+            try:
+                self.left = self.left[posix.write(self.fd, self.left) :]
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
+
+def nothing_until(ended):
+    while ended() is None:
+        yield b""
 
 
 def outcome(do, *arguments):
@@ -138,16 +285,6 @@ def outcome(do, *arguments):
     except OSError as error:
         return error.errno or 1
     return 0
-
-
-def launch(control, badness, request):
-    """The launcher's watcher is a fork of ours: it has nothing to import either."""
-
-    def forget():
-        control.close()
-        posix.close(badness)
-
-    launcher.start(request["folder"], request["spec"], forget)
 
 
 def write_files(files, mode):
@@ -170,114 +307,6 @@ def write_files(files, mode):
                 data = data[posix.write(fd, data) :]
         finally:
             posix.close(fd)
-
-
-def start(control, running, request, fds):
-    """A program by spawning it, which copies nothing of this process; Python of ours by forking it."""
-    if request["op"] == "python":
-        pid = posix.fork()
-        if pid == 0:
-            child(control, request, fds)
-        running[pid] = request["id"]
-        return
-    try:
-        pid = spawn(request, fds)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        posix.write(fds[2], f"{request['argv'][0]}: {'not found' if missing else error.strerror}\n".encode())
-        answer(control, request["id"], 127 if missing else 126)
-        return
-    running[pid] = request["id"]
-
-
-def spawn(request, fds):
-    posix.chdir(request["cwd"])  # where its child begins, and nothing else here cares
-    posix.putenv("PATH", request["env"].get("PATH", DEFAULT_PATH))  # where posix_spawnp looks for it
-    return posix.posix_spawnp(
-        request["argv"][0],
-        request["argv"],
-        request["env"],
-        file_actions=[(posix.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)],
-        setsid=True,
-        setsigdef=(_signal.SIGCHLD, _signal.SIGPIPE),
-    )
-
-
-def child(control, request, fds):
-    """Never returns: runs Python in this very interpreter and ends."""
-    status = 126
-    try:
-        posix.setsid()
-        _signal.set_wakeup_fd(-1)
-        for number in (_signal.SIGCHLD, _signal.SIGPIPE):
-            _signal.signal(number, _signal.SIG_DFL)
-        for target, fd in enumerate(fds):
-            posix.dup2(fd, target)
-            posix.close(fd)  # or what Python code of ours leaves running would hold the pipe
-        control.close()
-        status = run_python(request)
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    finally:
-        posix._exit(status)
-
-
-def run_python(request):
-    posix.chdir(request["cwd"])
-    if request["source"] == "launcher":
-        return launcher.main(request["args"])
-    posix.environ.clear()  # where `os` has its own from, once it is imported
-    for name, value in request["env"].items():
-        posix.putenv(name, value)
-        posix.environ[name.encode()] = value.encode()
-    sys.argv = ["-c", *request["args"]]
-    sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
-    exec(compile(request["source"], "<tatin>", "exec"), {"__name__": "__main__"})
-    sys.stdout.flush()
-    return 0
-
-
-def reap(control, running):
-    while True:
-        try:
-            pid, status = posix.waitpid(-1, posix.WNOHANG)
-        except ChildProcessError:
-            return False
-        if pid == 0:
-            return True
-        number = running.pop(pid, None)
-        if number is not None:
-            code = 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
-            answer(control, number, code)
-
-
-def kill_all(control, running):
-    """SIGKILL until no child is left: every orphan of the guest becomes a child of pid 1."""
-    while True:
-        try:
-            posix.kill(-1, _signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        if not reap(control, running):
-            return
-        select.select([], [], [], 0.001)
-
-
-def listen(control, request):
-    server = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-    try:
-        server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        server.bind(("127.0.0.1", request["port"]))
-        server.listen(64)
-        fds = server.fileno().to_bytes(FD_BYTES, sys.byteorder)
-        control.sendmsg([b"%d 0" % request["id"]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
-    except OSError as error:
-        answer(control, request["id"], error.errno or 1)
-    finally:
-        server.close()
 
 
 def signal_group(pid):

@@ -33,7 +33,7 @@ PUT_BYTES = 32_768
 ANSWER_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
-READ_LIMIT = 256 * 1024
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 class BwrapSandbox(Sandbox):
@@ -79,15 +79,6 @@ class BwrapSandbox(Sandbox):
         async with self._piped(body) as process:
             yield process
 
-    @asynccontextmanager
-    async def python(
-        self, source: str, args: Sequence[str] = (), *, cwd: str = GUEST_HOME
-    ) -> AsyncIterator[GuestProcess]:
-        """As the base's, without a new interpreter: the guest's first process forks."""
-        body = {"op": "python", "source": source, "args": list(args), "env": self._env, "cwd": cwd}
-        async with self._piped(body) as process:
-            yield process
-
     async def start(self, spec: StartSpec) -> Run:
         folder = run_folder(spec.label)
         body = {"op": "start", "folder": folder, "spec": launcher_spec(spec, {**self._env, **spec.env})}
@@ -96,7 +87,7 @@ class BwrapSandbox(Sandbox):
             raise SandboxError(
                 f"'{spec.label}' cannot be started in sandbox '{self.name}'.", seen=f"{folder}: {os.strerror(status)}"
             )
-        return LaunchedRun(lambda args: self.python("launcher", args), folder)
+        return LaunchedRun(lambda args: self._piped({"op": "launcher", "args": list(args)}, ["stdout"]), folder)
 
     async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
         """Small files are written by the guest's first process itself."""
@@ -163,21 +154,21 @@ class BwrapSandbox(Sandbox):
     # Inside
 
     @asynccontextmanager
-    async def _piped(self, body: dict[str, Any]) -> AsyncIterator[BwrapProcess]:
-        inside, outside = [], []
-        for index in range(3):
+    async def _piped(self, body: dict[str, Any], streams: Sequence[str] = STREAMS) -> AsyncIterator[BwrapProcess]:
+        ours, theirs = {}, []
+        for stream in streams:
             read, write = os.pipe()
-            inside.append(read if index == 0 else write)
-            outside.append(write if index == 0 else read)
-        process = BwrapProcess(self, *outside)
+            os.set_blocking(write if stream == "stdin" else read, False)
+            ours[stream] = write if stream == "stdin" else read
+            theirs.append(read if stream == "stdin" else write)
+        process = BwrapProcess(self, ours)
         try:
-            process.number, process.answer = self._send(body, inside)
+            process.number, process.answer = self._send(body, theirs)
         except BaseException:
-            for fd in outside:
-                os.close(fd)
+            process.close()
             raise
         finally:
-            for fd in inside:
+            for fd in theirs:
                 os.close(fd)
         try:
             yield process
@@ -260,58 +251,55 @@ class BwrapSandbox(Sandbox):
 
 
 class BwrapProcess(GuestProcess):
-    """A program in the guest with its three pipes here. A pipe is attached to the loop when it is first used: most
-    programs are given nothing, and many print on one stream only."""
+    """A program in the guest; ``pipes``: our ends of those that it has, which do not block.
+
+    They are read and written here, without asyncio's transports: most programs are given nothing and print little.
+    """
 
     number: int
     answer: asyncio.Future[tuple[int, list[int]]]
 
-    def __init__(self, sandbox: BwrapSandbox, stdin: int, stdout: int, stderr: int) -> None:
+    def __init__(self, sandbox: BwrapSandbox, pipes: dict[str, int]) -> None:
         self._sandbox = sandbox
-        self._stdin: int | None = stdin
-        self._outputs = {"stdout": stdout, "stderr": stderr}
-        """Those that are not attached yet."""
-        self._readers: dict[str, asyncio.StreamReader] = {}
-        self._transports: list[asyncio.BaseTransport] = []
-        self._writer: asyncio.StreamWriter | None = None
+        self._pipes = pipes
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._loop = asyncio.get_running_loop()
 
     async def write(self, data: bytes) -> None:
-        if self._writer is None and self._stdin is not None:
-            self._writer = await self._attach_stdin()
-        if self._writer is None:
-            return
-        with suppress(BrokenPipeError, ConnectionResetError):
-            for start in range(0, len(data), READ_LIMIT):
-                self._writer.write(data[start : start + READ_LIMIT])
-                await self._writer.drain()
+        rest = memoryview(data)
+        while rest and (fd := self._pipes.get("stdin")) is not None:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:
+                await self._ready(fd, self._loop.add_writer, self._loop.remove_writer)
+            except BrokenPipeError:
+                return
 
     async def close_stdin(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        elif self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
+        self._close("stdin")
 
     async def read(self, stream: Literal["stdout", "stderr"], limit: int = 65_536) -> bytes:
-        if stream in self._outputs:
-            await self._attach_output(stream)
-        return await self._readers[stream].read(limit)
+        await asyncio.sleep(0)  # who prints without end must not keep the loop
+        while (fd := self._pipes.get(stream)) is not None:
+            try:
+                data = os.read(fd, limit)
+            except BlockingIOError:
+                await self._ready(fd, self._loop.add_reader, self._loop.remove_reader)
+                continue
+            if not data:
+                self._close(stream)
+            return data
+        return b""
 
-    async def _attach_stdin(self) -> asyncio.StreamWriter:
-        loop = asyncio.get_running_loop()
-        assert self._stdin is not None  # the caller looked
-        pipe, self._stdin = os.fdopen(self._stdin, "wb", buffering=0), None
-        protocol = asyncio.streams.FlowControlMixin(loop)
-        transport, _ = await loop.connect_write_pipe(lambda: protocol, pipe)
-        return asyncio.StreamWriter(transport, protocol, None, loop)
-
-    async def _attach_output(self, stream: str) -> None:
-        reader = self._readers[stream] = asyncio.StreamReader(READ_LIMIT)
-        pipe = os.fdopen(self._outputs.pop(stream), "rb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
-        )
-        self._transports.append(transport)
+    async def _ready(self, fd: int, add: Callable[..., None], remove: Callable[[int], object]) -> None:
+        """Return when the pipe can be read or written, or was closed here."""
+        ready = self._waiting[fd] = self._loop.create_future()
+        add(fd, _set, ready)
+        try:
+            await ready
+        finally:
+            if self._waiting.pop(fd, None):
+                remove(fd)
 
     async def wait(self) -> int:
         return (await asyncio.shield(self.answer))[0]
@@ -321,16 +309,22 @@ class BwrapProcess(GuestProcess):
 
     def close(self) -> None:
         """Let go of the pipes."""
-        for fd in (self._stdin, *self._outputs.values()):
-            if fd is not None:
-                os.close(fd)
-        self._stdin, self._outputs = None, {}
-        if self._writer is not None:
-            stdin = self._writer.transport
-            if not stdin.is_closing() or stdin.get_write_buffer_size():
-                stdin.abort()
-        for transport in self._transports:
-            transport.close()
+        for stream in list(self._pipes):
+            self._close(stream)
+
+    def _close(self, stream: str) -> None:
+        fd = self._pipes.pop(stream, None)
+        if fd is None:
+            return
+        if ready := self._waiting.pop(fd, None):
+            (self._loop.remove_writer if stream == "stdin" else self._loop.remove_reader)(fd)
+            _set(ready)
+        os.close(fd)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def same_process(pid: int, started: float) -> psutil.Process | None:
