@@ -13,11 +13,6 @@ home=$1 snapshot=$2 repo=$3 pattern=$4 most=$5 roots=$6 repo_roots=$7 transcript
 IFS='
 '
 work=$snapshot.out status=0
-if [ -e "$work" ] || [ -L "$work" ]; then
-    chmod -R u+rwx "$work" 2>/dev/null
-    rm -rf "$work"
-fi
-mkdir "$work" || exit 74
 list=$work/list long=$work/left_out
 export long
 # Of what is below $@: the files and whatever else is no folder. What its owner may not read is made readable, and files
@@ -37,11 +32,33 @@ wanted() { # only those names of the list $1 that the pattern wants; as lines, f
 pack() { # the files of $list, below the folder at hand
     if [ -s "$list" ]; then tar --null --no-recursion -cf - -T "$list" || status=1; fi
 }
+anything() { # whether there is more to find than the repository, which is most often all
+    if [ -n "$transcripts$repo_roots" ]; then return 0; fi
+    for root in $roots; do
+        if [ -d "$root" ] && [ ! -L "$root" ] && [ -r "$root" ] && [ -x "$root" ]; then
+            set +f
+            set -- "$root"/* "$root"/.[!.]* "$root"/..?*
+            set -f
+        else
+            set -- "$root"
+        fi
+        for name; do
+            if [ "$name" != "$repo" ] && { [ -e "$name" ] || [ -L "$name" ]; }; then return 0; fi
+        done
+    done
+    return 1
+}
 if [ -f "$snapshot/changes.patch" ]; then
     bundle=
     if [ -f "$snapshot/commits.bundle" ]; then bundle=commits.bundle; fi
     tar -C "$snapshot" -cf - changes.patch $bundle || status=1
 fi
+if cd "$home" && ! anything; then exit $status; fi
+if [ -e "$work" ] || [ -L "$work" ]; then
+    chmod -R u+rwx "$work" 2>/dev/null
+    rm -rf "$work"
+fi
+mkdir "$work" || exit 74
 if [ -n "$transcripts" ] && cd /; then
     names $transcripts >"$list"
     pack

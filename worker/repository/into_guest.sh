@@ -4,7 +4,9 @@
 set -eu
 umask 022
 repo=$1 base_index=$3
-mkdir -p "$repo/.git/info" "$repo/.git/hooks" "${base_index%/*}"
+if ! { [ -d "$repo/.git/info" ] && [ -d "$repo/.git/hooks" ] && [ -d "${base_index%/*}" ]; }; then
+    mkdir -p "$repo/.git/info" "$repo/.git/hooks" "${base_index%/*}"
+fi
 tar -xof - -C "$repo/.git"
 printf '%s' "$2" >"$repo/.git/config"
 cd "$repo"

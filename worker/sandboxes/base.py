@@ -26,6 +26,8 @@ GUEST_WORK = "/home/agent/work"
 GUEST_REPO = "/home/agent/work/repo"
 GUEST_RUN = "/run/tatin"
 """Tatin's own files in the guest: the prompt, the launcher, the files of a run."""
+HOME_FOLDERS = ("work", "work/repo", "work/repo/.git", "work/repo/.git/info", "work/repo/.git/hooks")
+"""Of a guest's home, for a provider that makes it from outside: then no program in the guest need."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import psutil
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
-from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
+from worker.sandboxes.base import HOME_FOLDERS, Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.cli import (
     GUEST_FILES,
     GUEST_PYTHON,
@@ -138,11 +138,12 @@ class BwrapProvider(SandboxProvider):
     def _make_folders(self, layout: Layout) -> None:
         layout.root.mkdir(mode=0o700)
         uid = guest_host_uid()
-        for folder in (layout.home, layout.run, layout.tmp, layout.home / "work"):
-            folder.mkdir()
-            folder.chmod(0o755)
+        for folder in (layout.home, layout.run, layout.tmp, *(layout.home / name for name in HOME_FOLDERS)):
+            path = str(folder)
+            os.mkdir(path)
+            os.chmod(path, 0o755)  # whatever the worker's umask is
             if uid is not None:
-                os.chown(folder, uid, uid)
+                os.chown(path, uid, uid)
 
     async def _launch(self, program: str, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
