@@ -73,7 +73,7 @@ class EventLog:
             data = (
                 json.dumps({"at": at, "kind": "cut", "text": "too many events; the rest is not kept"}).encode() + b"\n"
             )
-        with self._path.open("ab") as file:
+        with open(self._path, "ab", buffering=0) as file:
             file.write(data)
         self._count += len(records)
         self._bytes += len(data)

@@ -59,6 +59,8 @@ class Redactor:
 
     def tree(self, value: Any) -> Any:
         """The same for every text in lists and mappings, their keys too."""
+        if not self._forms:
+            return value
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):

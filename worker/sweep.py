@@ -36,7 +36,7 @@ async def destroy_sandbox(context: Context, name: str) -> bool:
             log.warning("action=destroy sandbox=%s try=%d failed: %s", name, tried, str(error) or "it hangs")
             await asyncio.sleep(tried)
         else:
-            await asyncio.to_thread(context.journal.remove, name)
+            context.journal.remove(name)
             context.lingering.remove(name)
             return True
     return False

@@ -44,6 +44,8 @@ async def create_sandbox(parts: Parts) -> Sandbox:
 async def read_secrets(parts: Parts) -> None:
     """The secrets that the job names, from this host."""
     context = parts.context
+    if not parts.spec.secrets:
+        return
     parts.secrets = await asyncio.to_thread(read_job_secrets, context.settings, parts.spec.secrets, context.redactor)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from worker.agents.base import AgentTask
 from worker.agents.config import user_config
@@ -16,7 +18,7 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 
 async def provision(parts: Parts, sandbox: Sandbox) -> None:
     """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
-    files = await asyncio.to_thread(_read_inputs, parts)
+    files, config = await asyncio.to_thread(lambda: (_read_inputs(parts), _read_config(parts)))
     parts.plan = parts.agent_adapter.plan(
         AgentTask(
             job_id=parts.lease.job.id,
@@ -26,7 +28,7 @@ async def provision(parts: Parts, sandbox: Sandbox) -> None:
             home_path=GUEST_HOME,
             route=await open_route(parts, sandbox),
             prompt_start=files[PROMPT_PATH][:64],
-            config=await asyncio.to_thread(user_config, parts.context.settings.agent(parts.spec.tool).config),
+            config=config,
         )
     )
     files[PROMPT_PATH] = parts.plan.stdin_prefix + files[PROMPT_PATH]
@@ -50,3 +52,7 @@ def _read_inputs(parts: Parts) -> dict[str, bytes]:
     prompt = blobs.path(spec.prompt_blob).read_bytes() if spec.prompt_blob else (spec.prompt or "").encode()
     inputs = {f"{GUEST_WORK}/{item.name}": blobs.path(item.blob).read_bytes() for item in spec.inputs}
     return {PROMPT_PATH: prompt, **inputs}
+
+
+def _read_config(parts: Parts) -> Mapping[str, Any]:
+    return user_config(parts.context.settings.agent(parts.spec.tool).config)

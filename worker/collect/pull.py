@@ -52,7 +52,10 @@ async def collect(
     search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
     staging = folder / STAGING
     published = False
-    await asyncio.to_thread(_make_empty, staging)
+    try:
+        staging.mkdir(parents=True)
+    except FileExistsError:  # an earlier call was killed
+        await asyncio.to_thread(_make_empty, staging)
     try:
         async with AsyncExitStack() as stack:
             if unpackers is None:
@@ -149,17 +152,22 @@ def _make_empty(staging: Path) -> None:
 
 def _publish(staging: Path, folder: Path) -> None:
     """Put the finished pieces in their places, the manifest last; ``staging`` is gone then."""
+    made, there = set(os.listdir(staging)), set(os.listdir(folder))
     for name in _PLACES:
-        there = folder / name
-        if there.is_dir() and not there.is_symlink():
-            shutil.rmtree(there)
-        else:
-            there.unlink(missing_ok=True)
+        if name in there:
+            _remove(folder / name)
     for name in _PLACES:
-        if os.path.lexists(staging / name):
+        if name in made:
             (staging / name).rename(folder / name)
     shutil.rmtree(staging, ignore_errors=True)
     sync_folder(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _collected(unpacked: Unpacked, search: Search, incomplete: str | None) -> Collected:

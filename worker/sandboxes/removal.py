@@ -42,33 +42,31 @@ def remove_tree(path: Path) -> None:
 def _empty(top: int) -> None:
     number = 0
     prefix = f".tatin-{secrets.token_hex(8)}-"  # the guest cannot have made such a name beforehand
-    waiting = []
-    for name in os.listdir(top):
-        if not _unlink(name, top):
-            waiting.append(name)
+    waiting = _unlink_all_but_folders(top)
     while waiting:
         name = waiting.pop()
-        _open_up(name, top)
         folder = os.open(name, _OPEN, dir_fd=top)
         try:
-            for inner in os.listdir(folder):
-                if not _unlink(inner, folder):
-                    number += 1
-                    moved = f"{prefix}{number}"
-                    _open_up(inner, folder)
-                    os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
-                    waiting.append(moved)
+            for inner in _unlink_all_but_folders(folder):
+                number += 1
+                moved = f"{prefix}{number}"
+                os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
+                waiting.append(moved)
         finally:
             os.close(folder)
         os.rmdir(name, dir_fd=top)
 
 
-def _unlink(name: str, folder: int) -> bool:
-    """Remove anything but a folder; whether it is gone."""
-    if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
-        return False
-    os.unlink(name, dir_fd=folder)
-    return True
+def _unlink_all_but_folders(folder: int) -> list[str]:
+    """Remove what is no folder; the names of the folders, which can be entered and moved now."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if is_folder:
+            _open_up(name, folder)
+        else:
+            os.unlink(name, dir_fd=folder)
+    return [name for name, is_folder in found if is_folder]
 
 
 def _open_up(name: str, folder: int) -> None:

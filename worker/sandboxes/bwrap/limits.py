@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -40,12 +41,36 @@ def method() -> str:
     return "cgroup1" if os.access(_V1, os.W_OK) and (_V1 / "memory.limit_in_bytes").exists() else "watcher"
 
 
-def _roots() -> list[Path]:
-    """The folders in which a sandbox's cgroups are made."""
-    kind = method()
-    if kind == "cgroup1":
-        return [_V1, *(root for root in (_V1_PIDS, _V1_CPU) if os.access(root, os.W_OK))]
-    return [_V2] if kind == "cgroup2" else []
+@dataclass(frozen=True)
+class _Names:
+    """Of the files in a cgroup, and the line of ``cpu.stat`` for the time in which it was throttled."""
+
+    memory: str
+    swap: str
+    oom_kills: str
+    peak: str
+    throttled: str
+    throttled_unit: float
+
+
+_NAMES = {
+    "cgroup1": _Names(
+        memory="memory.limit_in_bytes",
+        swap="memory.memsw.limit_in_bytes",
+        oom_kills="memory.oom_control",
+        peak="memory.max_usage_in_bytes",
+        throttled="throttled_time ",
+        throttled_unit=1e9,
+    ),
+    "cgroup2": _Names(
+        memory="memory.max",
+        swap="memory.swap.max",
+        oom_kills="memory.events",
+        peak="memory.peak",
+        throttled="throttled_usec ",
+        throttled_unit=1e6,
+    ),
+}
 
 
 class Limits:
@@ -59,27 +84,34 @@ class Limits:
         self._seen: set[str] = set()
         self.full: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Its result is a sentence for people."""
-        self.folders = [root / name for root in _roots()]
+        self._method = method()
+        self._memory = self._processes = self._cpu = ""
+        if self._method == "cgroup2":
+            self._memory = self._processes = self._cpu = f"{_V2}/{name}"
+        elif self._method == "cgroup1":
+            self._memory = f"{_V1}/{name}"
+            self._processes, self._cpu = (
+                f"{root}/{name}" if os.access(root, os.W_OK) else "" for root in (_V1_PIDS, _V1_CPU)
+            )
+        self.folders = list(dict.fromkeys(filter(None, (self._memory, self._processes, self._cpu))))
 
     def prepare(self) -> None:
         """Make the cgroups with their limits. Raises OSError."""
+        if not self.folders:
+            return
         for folder in self.folders:
-            folder.mkdir(exist_ok=True)
-            if (folder / "memory.limit_in_bytes").exists():
-                (folder / "memory.limit_in_bytes").write_text(str(self._bytes))
-                with suppress(OSError):  # without swap accounting there is no such file
-                    (folder / "memory.memsw.limit_in_bytes").write_text(str(self._bytes))
-            if (folder / "memory.max").exists():
-                (folder / "memory.max").write_text(str(self._bytes))
-                with suppress(OSError):
-                    (folder / "memory.swap.max").write_text("0")
-            if (folder / "pids.max").exists():
-                (folder / "pids.max").write_text(str(MAX_PROCESSES))
-            if (folder / "cpu.max").exists():
-                (folder / "cpu.max").write_text(f"{self._cpus * _CPU_PERIOD} {_CPU_PERIOD}")
-            if (folder / "cpu.cfs_quota_us").exists():
-                (folder / "cpu.cfs_period_us").write_text(str(_CPU_PERIOD))
-                (folder / "cpu.cfs_quota_us").write_text(str(self._cpus * _CPU_PERIOD))
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+        names = _NAMES[self._method]
+        _write(self._memory, names.memory, str(self._bytes))
+        with suppress(OSError):  # without swap accounting there is no such file
+            _write(self._memory, names.swap, "0" if self._method == "cgroup2" else str(self._bytes))
+        _write(self._processes, "pids.max", str(MAX_PROCESSES))
+        if self._method == "cgroup2":
+            _write(self._cpu, "cpu.max", f"{self._cpus * _CPU_PERIOD} {_CPU_PERIOD}")
+        else:
+            _write(self._cpu, "cpu.cfs_period_us", str(_CPU_PERIOD))
+            _write(self._cpu, "cpu.cfs_quota_us", str(self._cpus * _CPU_PERIOD))
 
     async def watch(self, pid: int) -> None:
         """Where there is no cgroup: add up what the guest of the bwrap process ``pid`` uses, and when that is too much,
@@ -121,41 +153,40 @@ class Limits:
         found = set(self._seen)
         if self.oom_kills():
             found.add("memory")
-        for folder in self.folders:
-            if any(line.startswith("max ") and line != "max 0" for line in _lines(folder / "pids.events")):
-                found.add("processes")
-            for line in _lines(folder / "cpu.stat"):
-                unit = {"throttled_usec": 1e6, "throttled_time": 1e9}.get(line.partition(" ")[0])
-                if unit and int(line.split()[1]) / unit > THROTTLED_SECONDS:
-                    found.add("cpu")
+        if not self.folders:
+            return found
+        if any(line.startswith("max ") and line != "max 0" for line in _lines(self._processes, "pids.events")):
+            found.add("processes")
+        names = _NAMES[self._method]
+        for line in _lines(self._cpu, "cpu.stat"):
+            if line.startswith(names.throttled) and int(line.split()[1]) / names.throttled_unit > THROTTLED_SECONDS:
+                found.add("cpu")
         return found
 
     def oom_kills(self) -> int:
         """How often something was killed for memory."""
-        for folder in self.folders:
-            for name in ("memory.events", "memory.oom_control"):
-                for line in _lines(folder / name):
-                    if line.startswith("oom_kill "):
-                        return int(line.split()[1])
+        if self.folders:
+            for line in _lines(self._memory, _NAMES[self._method].oom_kills):
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
         return self._kills
 
     def peak_mib(self) -> int | None:
         """The most memory that was used; None where nobody counted."""
-        for folder in self.folders:
-            for name in ("memory.peak", "memory.max_usage_in_bytes"):
-                for line in _lines(folder / name):
-                    return int(line) // 2**20
+        if self.folders:
+            for line in _lines(self._memory, _NAMES[self._method].peak):
+                return int(line) // 2**20
         return None
 
     def kill_and_remove(self) -> None:
         """Kill what is still in the cgroups and remove them; safe on none. Raises OSError when one stays."""
         for folder in self.folders:
-            for line in _lines(folder / "cgroup.procs"):
+            for line in _lines(folder, "cgroup.procs"):
                 with suppress(OSError):
                     os.kill(int(line), 9)
         for folder in self.folders:
             with suppress(FileNotFoundError):
-                folder.rmdir()
+                os.rmdir(folder)
 
 
 def _kill_crowd(pid: int) -> bool:
@@ -186,8 +217,29 @@ def _kill_largest(pid: int, limit_bytes: int) -> bool:
     return True
 
 
-def _lines(path: Path) -> list[str]:
+def _write(folder: str, name: str, text: str) -> None:
+    """Into a file of a cgroup; nothing where this host has no such limit or cgroup. Raises OSError."""
+    if not folder:
+        return
+    with suppress(FileNotFoundError):
+        fd = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def _lines(folder: str, name: str) -> list[str]:
+    """Of a file of a cgroup, which is short; none where this host has no such file or cgroup."""
+    if not folder:
+        return []
     try:
-        return path.read_text().split("\n")[:-1]
+        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(fd, 65_536).decode().split("\n")[:-1]
+    except OSError:
+        return []
+    finally:
+        os.close(fd)

@@ -228,12 +228,12 @@ def _note_process(layout: Layout, pid: int) -> None:
         layout.process.write_text(json.dumps(note))  # not synced: no process outlives a loss of power
 
 
-def _entering(cgroups: Sequence[Path], disk_mib: int, argv: Sequence[str]) -> list[str]:
+def _entering(cgroups: Sequence[str], disk_mib: int, argv: Sequence[str]) -> list[str]:
     """The command line that takes its limits and its cgroups upon itself and then becomes ``argv``. A shell, not a
     ``preexec_fn``: that would fork the worker with all of its memory and threads."""
     lines = ["ulimit -c 0", f"ulimit -n {OPEN_FILES} 2>/dev/null || ulimit -n $(ulimit -H -n)"]
     lines.append(f"ulimit -f {disk_mib * 2048}")  # in blocks of 512 bytes: no file is larger than the whole disk
     for folder in cgroups:
-        lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {folder.parent.name}', "shift"]
+        lines += [f'echo $$ > "$1" || exit {CGROUP_STATUS}  # {os.path.basename(os.path.dirname(folder))}', "shift"]
     lines.append('exec "$@"')
-    return ["/bin/sh", "-c", "\n".join(lines), "sh", *(str(folder / "cgroup.procs") for folder in cgroups), *argv]
+    return ["/bin/sh", "-c", "\n".join(lines), "sh", *(f"{folder}/cgroup.procs" for folder in cgroups), *argv]
