@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
@@ -104,8 +105,9 @@ def _folders(*paths: str) -> list[str]:
     return [part for path in paths for part in ("--perms", "0755", "--dir", path)]
 
 
+@cache
 def _system() -> list[str]:
-    """/usr read-only, and its short names as the host has them."""
+    """/usr read-only, and its short names as the host has them; they do not change under a running worker."""
     parts = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/") / name
@@ -116,6 +118,7 @@ def _system() -> list[str]:
     return parts
 
 
+@cache
 def etc_folders() -> list[str]:
     """Names of the folders of the host's /etc that guests see."""
     return [name for name in _ETC_FOLDERS if (Path("/etc") / name).is_dir()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -23,7 +22,7 @@ def _tree(pid: int) -> Iterator[int]:
         yield each
         try:
             for thread in os.listdir(f"/proc/{each}/task"):
-                waiting += map(int, Path(f"/proc/{each}/task/{thread}/children").read_text().split())
+                waiting += map(int, _read(f"/proc/{each}/task/{thread}/children").split())
         except OSError:  # it ended meanwhile
             continue
 
@@ -32,7 +31,12 @@ def _ticks(pid: int) -> int | None:
     """User and system time of it and of its waited-for children: fields 14 to 17 of ``/proc/<pid>/stat``. The name of
     the program, which may hold anything, stands before the last parenthesis."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except OSError:
         return None
     return sum(map(int, fields[11:15]))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

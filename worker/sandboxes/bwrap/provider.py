@@ -137,9 +137,8 @@ class BwrapProvider(SandboxProvider):
 
     def _make_folders(self, layout: Layout) -> None:
         layout.root.mkdir(mode=0o700)
-        uid = guest_host_uid()
-        for folder in (layout.home, layout.run, layout.tmp, *(layout.home / name for name in HOME_FOLDERS)):
-            path = str(folder)
+        uid, home = guest_host_uid(), str(layout.home)
+        for path in (home, str(layout.run), str(layout.tmp), *(f"{home}/{name}" for name in HOME_FOLDERS)):
             os.mkdir(path)
             os.chmod(path, 0o755)  # whatever the worker's umask is
             if uid is not None:
