@@ -110,7 +110,6 @@ async def follow_run(
     busyness = Busyness(cpu_seconds)
 
     async def watch_idle(limit: float) -> None:
-        await busyness.look()
         while True:
             quiet_since = max(last_output, other_activity(), busyness.last_busy)
             left = quiet_since + limit - time.monotonic()

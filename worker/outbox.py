@@ -21,7 +21,7 @@ Piece = tuple[Stream, bytes]
 
 FLUSH_SECONDS = 0.02
 """Pieces that come within this time travel together; a line is seen by `logs -f` well within 100 ms."""
-STEP_SECONDS = 0.1
+STEP_SECONDS = 0.25
 """A step alone waits so long for what comes with it: the steps of a short attempt follow each other in milliseconds."""
 MAX_WAITING_BYTES = 2**20
 """Log that may wait for a store that is away; then the oldest is dropped."""

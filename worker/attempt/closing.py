@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ async def collect_results(parts: Parts, ending: Ending) -> Ending:
         await parts.gateway.close()
     await parts.network.close()
     try:  # nothing is accepted that is not on the disk (I7)
-        write_result(parts.folder, _result(parts, ending, ending.planned_state, accepted=True))
+        result = _result(parts, ending, ending.planned_state, accepted=True)
+        await asyncio.to_thread(write_result, parts.folder, result)
     except OSError as error:
         ending = _not_collected(ending, os_failure(error))
     return ending

@@ -48,12 +48,14 @@ anything() { # whether there is more to find than the repository, which is most 
     done
     return 1
 }
-if [ -f "$snapshot/changes.patch" ]; then
-    bundle=
-    if [ -f "$snapshot/commits.bundle" ]; then bundle=commits.bundle; fi
-    tar -C "$snapshot" -cf - changes.patch $bundle || status=1
+set --
+if [ -f "$snapshot/changes.patch" ]; then set -- changes.patch; fi
+if [ $# -gt 0 ] && [ -f "$snapshot/commits.bundle" ]; then set -- "$@" commits.bundle; fi
+if cd "$home" && ! anything; then
+    if [ $# -gt 0 ]; then exec tar -C "$snapshot" -cf - "$@"; fi
+    exit 0
 fi
-if cd "$home" && ! anything; then exit $status; fi
+if [ $# -gt 0 ]; then tar -C "$snapshot" -cf - "$@" || status=1; fi
 if [ -e "$work" ] || [ -L "$work" ]; then
     chmod -R u+rwx "$work" 2>/dev/null
     rm -rf "$work"

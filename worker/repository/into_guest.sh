@@ -13,4 +13,4 @@ cd "$repo"
 LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
     git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
 # With its time: a younger copy would have git trust it about files that change within this very second.
-cp -p .git/index "$base_index"
+exec cp -p .git/index "$base_index"

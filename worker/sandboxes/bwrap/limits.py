@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,7 @@ DISK_PAUSES = 20
 """The watcher rests so much longer than it looked, so that it takes a twentieth of one CPU at most."""
 
 
+@cache
 def method() -> str:
     """``cgroup2``, ``cgroup1`` or ``watcher``: what bounds a guest's memory on this host."""
     if (_V2 / "cgroup.subtree_control").exists() and os.access(_V2, os.W_OK):
