@@ -236,14 +236,44 @@ async def test_a_daemon_left_behind_does_not_keep_a_run_open(sandbox: Sandbox) -
 
 
 async def test_a_run_whose_watcher_was_killed_has_ended(sandbox: Sandbox) -> None:
-    """A64: at once, and as one that was killed; what it had printed is there."""
-    run = await sandbox.start(_start("sh", "-c", "echo up; sleep 300"))
+    """A64: at once, and as one that was killed; what it had printed is there. Where the watcher is in nobody's reach,
+    that is so of the program."""
+    run = await sandbox.start(_start("sh", "-c", f"echo $$ > {GUEST_HOME}/program; echo up; sleep 300"))
     follow = run.follow()
     assert (await anext(follow)).data == b"up\n"
-    await sandbox.run(["sh", "-c", f"kill -9 $(cat {GUEST_RUN}/agent/watcher)"])
+    await sandbox.run(["sh", "-c", f"kill -9 $(cat {GUEST_RUN}/agent/watcher || cat {GUEST_HOME}/program)"])
     async with asyncio.timeout(60):
         assert await _output(follow) == b""
     assert (await run.status()).exit_status == 137
+
+
+async def test_a_follower_that_reads_nothing_holds_up_nobody(sandbox: Sandbox) -> None:
+    """Not the program, not another follower, not another command; and it has missed nothing when it reads on."""
+    run = await sandbox.start(_start("sh", "-c", "echo first; head -c 3000000 /dev/zero; echo last"))
+    slow = run.follow()
+    assert (await anext(slow)).offset == 0
+    quick = await _output(run.follow())
+    assert quick == b"first\n" + bytes(3_000_000) + b"last\n"
+    assert (await sandbox.run(["echo", "here"])).stdout == b"here\n"
+    assert (await _output(slow)).endswith(quick[-2_000_000:])
+
+
+async def test_a_stdin_that_nobody_writes_to_holds_up_nobody(sandbox: Sandbox) -> None:
+    """What runs in the guest may put a pipe in the place of the file."""
+    pipe = f"{GUEST_RUN}/pipe"
+    assert (await sandbox.run(["mkfifo", pipe])).exit_status == 0
+    run = await sandbox.start(_start("sh", "-c", "echo started", stdin_path=pipe))
+    async with asyncio.timeout(60):
+        assert await _output(run.follow()) == b"started\n"
+        assert (await sandbox.run(["echo", "here"])).stdout == b"here\n"
+
+
+async def test_a_run_that_cannot_be_described_to_the_system_is_told_as_one_that_cannot_start(sandbox: Sandbox) -> None:
+    """A zero byte in an argument: the guest goes on."""
+    run = await sandbox.start(_start("echo", "a\0b"))
+    await _output(run.follow())
+    assert (await run.status()).exit_status == 126
+    assert (await sandbox.run(["echo", "here"])).stdout == b"here\n"
 
 
 async def test_a_missing_agent_is_exit_status_127(sandbox: Sandbox) -> None:
