@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatin_jobs.cli.options import AsJson
-from tatin_jobs.cli.output import cell, console, plain_table, print_json, say, write_text
+from tatin_jobs.cli.output import cell, console, plain_table, print_json, say, warn, write_text
 from tatin_jobs.home import Home
 from tatin_jobs.settings import load_settings
 from tatin_jobs.units import format_duration, format_size
@@ -89,8 +89,10 @@ def command(
 
 def _list(home: Home, as_json: bool) -> None:
     from worker.images.building import list_images
-    from worker.images.store import age_of
+    from worker.images.store import age_of, unusable
 
+    for error in unusable(home):
+        warn(str(error))
     found = list_images(home)
     if as_json:
         print_json({"images": [_facts(image) for image in found]})

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.support.disks import small_disk
 from tests.support.tiny_build import HELD_SECONDS, make_packer
 from tests.support.wait import until
 from worker.images.build_qemu import STAGES
+from worker.images.layers import KEPT_SECONDS
 from worker.images.store import find_image
 
 pytestmark = [pytest.mark.needs("image-build"), pytest.mark.needs("root")]
@@ -155,6 +157,19 @@ def test_a_second_build_waits_and_goes_on_where_the_first_was_killed(builder: Bu
     assert second.returncode == 0, said
     assert "✓ base-system (kept from a build that was not done)" in said
     assert "✓ languages (" in said
+
+
+def test_what_was_finished_more_than_a_day_ago_is_made_anew(builder: Builder) -> None:
+    builder.hold("languages")
+    process = builder.begin()
+    builder.wait_held()
+    process.kill()
+    process.wait()
+    day_before = time.time() - KEPT_SECONDS - 60
+    for layer in (builder.home.images / ".layers").iterdir():
+        os.utime(layer, (day_before, day_before))
+    builder.hold("nothing")
+    assert "kept from a build" not in builder.build()
 
 
 def test_a_changed_stage_is_made_anew_with_all_that_follow(builder: Builder) -> None:

@@ -98,7 +98,7 @@ def image_at(folder: Path, how: str = "tatin image build --again") -> Image:
         note = ImageNote.model_validate_json((folder / NOTE).read_bytes())
     except (OSError, ValidationError) as error:
         seen = f"'{folder / NOTE}': {str(error).splitlines()[0]}"
-        raise PartMissing("An image is not whole.", seen=seen, try_=how) from error
+        raise PartMissing(f"The image '{folder.parent.name}' is not whole.", seen=seen, try_=how) from error
     lacking = [file for file in FILES if not (folder / file).is_file()]
     if lacking:
         raise PartMissing(
@@ -112,12 +112,25 @@ def image_at(folder: Path, how: str = "tatin image build --again") -> Image:
 def images(home: Home) -> Sequence[Image]:
     """All images that are whole, by name."""
     found = []
-    for folder in sorted(home.images.glob(f"*/{CURRENT}")):
-        try:
-            found.append(find_image(home, folder.parent.name))
-        except PartMissing:
-            continue
+    for name in _names(home):
+        with suppress(PartMissing):
+            found.append(find_image(home, name))
     return found
+
+
+def unusable(home: Home) -> Sequence[PartMissing]:
+    """Of each image that is there and cannot be used, why."""
+    errors = []
+    for name in _names(home):
+        try:
+            find_image(home, name)
+        except PartMissing as error:
+            errors.append(error)
+    return errors
+
+
+def _names(home: Home) -> Sequence[str]:
+    return sorted(link.parent.name for link in home.images.glob(f"*/{CURRENT}"))
 
 
 def publish(home: Home, draft: Path, note: ImageNote, try_out: Callable[[Image], None] = lambda _image: None) -> Image:
@@ -145,7 +158,8 @@ def publish(home: Home, draft: Path, note: ImageNote, try_out: Callable[[Image],
 
 
 def sweep(home: Home, name: str) -> None:
-    """Remove the digests of this image that are neither current nor a sandbox's, and what a killed build left."""
+    """Remove the digests of this image that are neither current nor a sandbox's, with the states that machines of them
+    were frozen in, and what a killed build left."""
     folder = home.images / name
     used = _used_digests(home)
     with suppress(OSError):
@@ -153,6 +167,8 @@ def sweep(home: Home, name: str) -> None:
     for path in folder.glob("*"):
         if path.is_dir() and not path.is_symlink() and path.name not in used:
             shutil.rmtree(path, ignore_errors=True)
+            for state in (home.machines / "frozen").glob(f"*-{path.name}-*"):
+                shutil.rmtree(state, ignore_errors=True)
     for link in folder.glob(f".{CURRENT}-*"):
         link.unlink(missing_ok=True)
     with suppress(OSError):

@@ -13,7 +13,7 @@ from tatin_jobs.home import Home
 from worker.capacity import host_arch
 from worker.images.build_qemu import build
 from worker.images.parts import wanted_parts
-from worker.images.store import FILES, ImageNote, find_image, images, publish, version_in
+from worker.images.store import FILES, ImageNote, find_image, images, publish, unusable, version_in
 from worker.images.wish import BuildWish
 
 
@@ -45,9 +45,14 @@ def _publish(home: Home, digest: str = "a" * 64, arch: str = host_arch()) -> Pat
 
 def test_a_new_image_takes_the_place_of_the_old_one(home: Home) -> None:
     first = _publish(home)
+    for digest in ("a", "b"):
+        (home.machines / f"frozen/amd64-tcg-7.2-{digest * 16}-2cpu-2048mib").mkdir(parents=True)
     second = _publish(home, "b" * 64)
     assert find_image(home, "tatin").folder == second
     assert not first.exists()
+    assert [path.name for path in (home.machines / "frozen").glob("*mib")] == [
+        "amd64-tcg-7.2-bbbbbbbbbbbbbbbb-2cpu-2048mib"
+    ]
     assert [image.note.digest for image in images(home)] == ["b" * 64]
 
 
@@ -72,6 +77,8 @@ def test_an_image_that_is_missing_or_not_whole_or_for_another_cpu_is_told_with_t
     with pytest.raises(PartMissing, match="not whole"):
         find_image(home, "tatin")
     assert images(home) == []
+    [why] = unusable(home)
+    assert why.what == "The image 'tatin' is not whole."
     with pytest.raises(PartMissing, match="for riscv64"):
         _publish(home, "c" * 64, arch="riscv64")
 
