@@ -40,12 +40,12 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def whole(_home: Home, _name: str, parts: Sequence[str]) -> Manifest:
+def whole(_home: Home, _name: str, _wish: BuildWish, parts: Sequence[str]) -> Manifest:
     assert parts == wanted_parts(WISH)
     return Manifest("13.8", {"python": "3.13", "opencode": "1.18"}, {"jq": "jq-1.7"})
 
 
-def broken(_home: Home, _name: str, _parts: Sequence[str]) -> Manifest:
+def broken(_home: Home, _name: str, _wish: BuildWish, _parts: Sequence[str]) -> Manifest:
     raise TatinError("The tool 'jq' of the new image does not answer.")
 
 

@@ -45,7 +45,7 @@ _ARCH = "arm64"
 _PLATFORM = "linux-arm64"
 _DIGEST = re.compile(r"\S{1,300}@sha256:[0-9a-f]{64}")
 
-TryOut = Callable[[Home, str, Sequence[str]], Manifest]
+TryOut = Callable[[Home, str, BuildWish, Sequence[str]], Manifest]
 
 
 def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = None) -> Image:
@@ -77,7 +77,7 @@ def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = 
             report("◐ packer")
             _pack(packer, draft, name, base, gathered.parts)
             report("◐ smoke test")
-            found = (try_out or _try_out)(home, name, gathered.parts)
+            found = (try_out or ask_a_clone)(home, name, wish, gathered.parts)
             note = _note(wish, key, base, found, gathered)
             (tart_home() / "vms" / name / NOTE).write_text(note.model_dump_json())
             asyncio.run(_promote(name, wish.name))
@@ -179,14 +179,19 @@ def _pack(packer: str, draft: Path, name: str, base: str, parts: Sequence[str]) 
     run_step([packer, "build", "-color=false", *given, template], draft / "packer-build.log", env)
 
 
-def _try_out(home: Home, name: str, parts: Sequence[str]) -> Manifest:
-    """Boot a clone of it as a job's would be, ask it, and destroy it."""
+def ask_a_clone(home: Home, name: str, wish: BuildWish, parts: Sequence[str]) -> Manifest:
+    """Boot a clone of the machine ``name`` as a job's would be, have the smoke test ask it, and destroy it.
+
+    Raises:
+        TatinError: it does not boot, or is not what was wanted.
+    """
     home_id = home.id()
 
     async def ask() -> Manifest:
         provider = TartProvider(home, home_id)
         sandbox = sandbox_name(home_id, f"image-{secrets.token_hex(5)}", 1)
-        spec = SandboxSpec(name=sandbox, cpus=2, memory_mib=4096, disk_mib=DISK_GB * 10**9 // 2**20, image=name)
+        disk_mib = DISK_GB * 10**9 // 2**20
+        spec = SandboxSpec(sandbox, wish.cpus, wish.memory_mib, disk_mib, image=name)
         try:
             return await smoke_test(await provider.create(spec), parts)
         finally:
