@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tatin_jobs import names
 from tatin_jobs.blobs import Blobs
@@ -31,6 +32,7 @@ from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Store, open_store
 
 COMMAND = "echo hello > new.txt"
+NEED = Need(cpus=1, memory_mib=512, disk_mib=100)
 PATCH = "git add -A && git diff --cached --binary HEAD > ../changes.patch"
 _BARE = """
 set -e
@@ -91,6 +93,7 @@ def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     try:
         with open_store(settings, Home(settings.home)) as store:
             while not store.workers():
+                assert process.poll() is None, "the worker ended at once"
                 time.sleep(0.02)
         yield process
     finally:
@@ -98,13 +101,12 @@ def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def submit(store: Store, home: Home, repository: Path, jobs: int) -> str:
-    """Pack the repository, submit one batch; its id."""
+def submit(store: Store, home: Home, repository: Path, jobs: int, need: Need = NEED, **spec_fields: Any) -> str:
+    """Pack the repository, submit one batch of jobs that need so much; its id."""
     packed = pack_local_repo(repository, None, Blobs(home.blobs))
     repo = Repo(blob=packed.blob, commit=packed.commit, path=str(repository))
-    spec = JobSpec(name="bench", repo=repo, tool="command", command=COMMAND)
+    spec = JobSpec(name="bench", repo=repo, tool="command", command=COMMAND, **spec_fields)
     now, batch = datetime.now(UTC), names.batch_id()
-    need = Need(cpus=1, memory_mib=512, disk_mib=100)
     made = [
         Job(id=names.job_id("bench"), batch=batch, spec=spec, need=need, state=JobState.QUEUED, created_at=now)
         for _ in range(jobs)
@@ -113,11 +115,13 @@ def submit(store: Store, home: Home, repository: Path, jobs: int) -> str:
     return batch
 
 
-def tatin_seconds(store: Store, home: Home, repository: Path, jobs: int) -> float:
+def tatin_seconds(
+    store: Store, home: Home, repository: Path, jobs: int, need: Need = NEED, **spec_fields: Any
+) -> float:
     """Wall time of the same jobs through Tatin, from submit to the last accepted result."""
     before = store.counts()[JobState.FINISHED]
     started = time.perf_counter()
-    batch = submit(store, home, repository, jobs)
+    batch = submit(store, home, repository, jobs, need, **spec_fields)
     while store.counts()[JobState.FINISHED] < before + jobs:
         time.sleep(0.01)
     seconds = time.perf_counter() - started
