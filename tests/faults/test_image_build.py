@@ -19,7 +19,7 @@ import pytest
 from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
 from tests.support.disks import small_disk
-from tests.support.tiny_build import HELD_SECONDS, make_packer
+from tests.support.tiny_build import held_seconds, make_packer
 from tests.support.wait import until
 from worker.images.build_qemu import STAGES
 from worker.images.layers import KEPT_SECONDS
@@ -75,7 +75,15 @@ class Builder:
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
-        until(lambda: not _left(self.home.root), what="the end of all steps")
+        until(lambda: not self.left(), what="the end of all steps")
+
+    def left(self) -> list[str]:
+        """Processes of a held step, and mounts in the home, of this mount namespace."""
+        lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+        held = [line for line in lines if f"sleep {held_seconds(self.packer)}" in line]
+        return held + [
+            line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.home.root) in line
+        ]
 
 
 @pytest.fixture
@@ -83,13 +91,6 @@ def builder(tmp_path: Path) -> Iterator[Builder]:
     made = Builder(tmp_path)
     yield made
     made.close()
-
-
-def _left(home: Path) -> list[str]:
-    """Processes of a held step, and mounts in the home, of this mount namespace."""
-    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    return [line for line in lines if f"sleep {HELD_SECONDS}" in line] + [line for line in mounts if str(home) in line]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -100,7 +101,7 @@ def test_a_build_that_is_cut_off_is_gone_on_with(builder: Builder, step: str, nu
     builder.wait_held()
     process.send_signal(number)
     said, _ = process.communicate(timeout=SECONDS)
-    until(lambda: not _left(builder.home.root), what="the end of the step")
+    until(lambda: not builder.left(), what="the end of the step")
     with pytest.raises(PartMissing, match="no image 'tatin'"):
         find_image(builder.home, "tatin")
     if number is signal.SIGINT:
@@ -115,7 +116,7 @@ def test_a_build_that_is_cut_off_is_gone_on_with(builder: Builder, step: str, nu
     assert said.split()[-len(STAGES) :] == list(STAGES), "each stage has run once in what came out"
     assert {path.name for path in builder.home.images.iterdir()} == {".lock", "tatin"}
     assert len(os.listdir(builder.home.images / "tatin")) == 2, "the image and the link to it"
-    assert not _left(builder.home.root)
+    assert not builder.left()
 
 
 def test_where_no_overlay_can_be_mounted_each_layer_is_a_whole_copy(builder: Builder) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zlib import crc32
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.home import Home
@@ -22,8 +23,13 @@ from worker.images.steps import ALONE, run_step
 from worker.images.wish import BuildWish
 
 PROGRAMS = ("sh", "sleep", "cat", "mkdir", "touch", "rm")
-HELD_SECONDS = "98765"
-"""What a held step sleeps for: by it a test finds what is left of one."""
+
+
+def held_seconds(packer: Path) -> str:
+    """What a held step sleeps for: by it a test finds what is left of its own."""
+    return f"98765.{crc32(str(packer).encode())}"
+
+
 _STAGE = """set -eu
 echo STAGE >>/log
 read -r hold </mnt/stages/hold
@@ -44,7 +50,7 @@ def make_packer(folder: Path) -> Path:
     """Stages that write their names into ``/log``; the rest is packer's own."""
     shutil.copytree(Path(__file__).parents[2] / "packer", folder)
     for stage in build_qemu.STAGES:
-        text = _STAGE.replace("STAGE", stage).replace("SECONDS", HELD_SECONDS)
+        text = _STAGE.replace("STAGE", stage).replace("SECONDS", held_seconds(folder))
         (folder / "stages" / f"{stage}.sh").write_text(text + (_FINALIZE if stage == "finalize" else ""))
     (folder / "stages" / "hold").write_text("nothing\n")
     return folder
@@ -62,9 +68,8 @@ def _debian(packer: Path, root: Path) -> list[str]:
     )
     copies = [f"cp -L --parents {library} {root}" for library in sorted(libraries)]
     copies += [f"cp -L {file} {root}/bin/{file.name}" for file in files]
-    hold = (
-        f'read -r hold <{packer}/stages/hold; [ "$hold" != Debian ] || {{ touch {root}/held; sleep {HELD_SECONDS}; }}'
-    )
+    sleep = f"touch {root}/held; sleep {held_seconds(packer)}"
+    hold = f'read -r hold <{packer}/stages/hold; [ "$hold" != Debian ] || {{ {sleep}; }}'
     return ["sh", "-c", " && ".join([f"mkdir -p {folders}", *copies, f": >{root}/etc/machine-id"]) + f"; {hold}"]
 
 
@@ -78,14 +83,14 @@ def main(home: Path, packer: Path) -> int:
         target.mkdir()
         if held("programs"):
             (target.parent / "held").touch()
-            time.sleep(float(HELD_SECONDS))
+            time.sleep(float(held_seconds(packer)))
 
     def try_out(_home: Home, image: object, _wish: object, _parts: object, draft: Path) -> None:
         if held("broken"):
             raise TatinError("It is broken.", seen="by the test")
         if held("smoke test"):
             (draft / "held").touch()
-            run_step([*ALONE, "sleep", HELD_SECONDS], draft / "log", {})
+            run_step([*ALONE, "sleep", held_seconds(packer)], draft / "log", {})
 
     changes = {
         "packer_folder": lambda: packer,

@@ -17,6 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from worker.images.steps import ALONE, SYSTEM_PATH, run_step
 
 KEPT_SECONDS = 24 * 3600.0
@@ -56,13 +58,15 @@ class Layers:
         self._overlay = True
 
     def begin(self) -> None:
-        """With an empty draft; what a killed build left in it goes, and layers that are too old."""
+        """With an empty draft; what a killed build left in it goes, and layers that are too old, or older than the
+        host's start: one that went down may have lost what was not on its disk yet."""
         remove(self.draft)
         self.draft.mkdir(mode=0o700)
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        oldest = max(time.time() - KEPT_SECONDS, psutil.boot_time())
         for layer in self._folder.iterdir():
-            if time.time() - layer.stat().st_mtime > KEPT_SECONDS:
-                remove(layer)
+            if layer.stat().st_mtime < oldest:
+                self._throw_away(layer)
         self._overlay = self._can_overlay()
 
     @property
@@ -107,7 +111,11 @@ class Layers:
 
     def clear(self) -> None:
         """The image is there, or is not to be trusted: nothing goes on from these."""
-        remove(self._folder)
+        self._throw_away(self._folder)
+
+    def _throw_away(self, folder: Path) -> None:
+        """In one step, for half a layer would count as one; it goes with the draft."""
+        folder.rename(self.draft / f"gone-{folder.name}")
 
     def end(self) -> None:
         remove(self.draft)

@@ -16,12 +16,11 @@ import psutil
 from tatin_jobs.errors import BadInput, TatinError
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ALONE = (
-    *("setpriv", "--pdeathsig", "KILL", "--"),
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"),
-)
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
 """Before a step's command: its mounts are nobody else's, and whatever ends the build ends every process of it (Linux,
 as root)."""
+_TIED = ("setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+"""Then our own process id, and the command: it dies with us, and is not begun when we died before it was tied."""
 END_SECONDS = 20.0
 FULL_BYTES = 16 * 2**20
 Report = Callable[[str], None]
@@ -45,10 +44,12 @@ def run_step(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
     Raises:
         TatinError: it failed.
     """
+    is_alone = argv[: len(ALONE)] == [*ALONE]
+    tied = (*_TIED, str(os.getpid())) if is_alone else ()
     env = {**env, "PATH": f"{env.get('PATH', '')}:{SYSTEM_PATH}".lstrip(":")}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["nice", "-n", "5", *argv],
+            ["nice", "-n", "5", *tied, *argv],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -59,7 +60,7 @@ def run_step(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
             status = process.wait()
         finally:
             if process.poll() is None:
-                _end(process, alone=argv[: len(ALONE)] == [*ALONE])
+                _end(process, alone=is_alone)
     if status:
         what = f"Building the image failed in '{log.stem}' (exit status {status})."
         said = "\n".join(log.read_text(errors="replace").splitlines()[-12:])[-2000:]

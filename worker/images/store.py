@@ -24,6 +24,7 @@ from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
 from tatin_jobs.models import DEFAULT_IMAGE, Frozen
 from tatin_jobs.names import IMAGE
+from tatin_jobs.results import sync_folder
 from worker.capacity import host_arch
 
 CURRENT = "current"
@@ -143,6 +144,7 @@ def publish(home: Home, draft: Path, note: ImageNote, try_out: Callable[[Image],
     (draft / NOTE).write_text(json.dumps(note.model_dump(mode="json"), indent=1) + "\n")
     target = folder / note.digest[:16]
     shutil.rmtree(target, ignore_errors=True)
+    _sync(draft)
     draft.rename(target)
     try:
         try_out(image_at(target))
@@ -155,6 +157,14 @@ def publish(home: Home, draft: Path, note: ImageNote, try_out: Callable[[Image],
     link.replace(folder / CURRENT)
     sweep(home, note.name)
     return find_image(home, note.name)
+
+
+def _sync(folder: Path) -> None:
+    """What the link will lead to is on the disk, also when the host goes down right after."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def sweep(home: Home, name: str) -> None:
