@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +62,7 @@ GUEST_ENV: Mapping[str, str] = {
     "PATH": GUEST_PATH,
 }
 ROOT_SECONDS = 60.0
+SYNC_SECONDS = 60.0
 FULL_BYTES = 2**20
 """A guest whose disk has less than this free has used it up."""
 _LOOK = f"cat /proc/vmstat; stat -f -c 'free %a blocks of %S' {GUEST_HOME}"
@@ -118,6 +119,11 @@ class RemoteSandbox(Sandbox):
             raise CommandTimeout(
                 f"'{command}' in sandbox '{self.name}' took longer than {timeout_seconds:g}s."
             ) from error
+
+    async def write_out(self) -> None:
+        """What the guest has in memory only goes to its disk, before its power is cut; one that hangs loses it."""
+        with suppress(SandboxError, CommandTimeout):
+            await self.run(["sync"], timeout_seconds=SYNC_SECONDS)
 
     async def start(self, spec: StartSpec) -> Run:
         await start_run(self._launch, spec, {**self._env, **spec.env}, self._run_path, leave_room=True)

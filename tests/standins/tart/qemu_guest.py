@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -35,17 +36,23 @@ TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 """A machine dies with its ``tart run``."""
 GUEST_ADDRESS = "10.0.2.15"
 PREPARE_SECONDS = 120.0
+AGENT_FOLDER = "/etc/tart-agent"
+"""In the guest, on its disk: the agent is there again after a reboot, and in a machine that was stopped and started."""
 _PREPARE = f"""
 set -eu
-mkdir -p /run/tart
-cat >/run/tart/authorized_keys
-cp /etc/ssh/ssh_host_ed25519_key /run/tart/host_key
-chmod 600 /run/tart/host_key
-printf '%s\\n' 'Port {AGENT_PORT}' 'HostKey /run/tart/host_key' 'AuthorizedKeysFile /run/tart/authorized_keys' \
-    'PidFile none' 'UsePAM yes' 'PasswordAuthentication no' 'KbdInteractiveAuthentication no' >/run/tart/sshd_config
-/usr/sbin/sshd -f /run/tart/sshd_config
+mkdir -p {AGENT_FOLDER}
+cat >{AGENT_FOLDER}/authorized_keys
+cp /etc/ssh/ssh_host_ed25519_key {AGENT_FOLDER}/host_key
+chmod 600 {AGENT_FOLDER}/host_key
+printf '%s\\n' 'Port {AGENT_PORT}' 'HostKey {AGENT_FOLDER}/host_key' \
+    'AuthorizedKeysFile {AGENT_FOLDER}/authorized_keys' \
+    'PidFile none' 'UsePAM yes' 'PasswordAuthentication no' 'KbdInteractiveAuthentication no' \
+    >{AGENT_FOLDER}/sshd_config
+printf '%s\\n' '[Service]' 'ExecStartPre=/bin/mkdir -p /run/sshd' \
+    'ExecStart=/usr/sbin/sshd -D -f {AGENT_FOLDER}/sshd_config' '[Install]' 'WantedBy=multi-user.target' \
+    >/etc/systemd/system/tart-agent.service
 systemctl stop ssh  # and its folder, which the other one needs
-mkdir -p /run/sshd
+systemctl enable --now tart-agent
 rm -f /etc/ssh/ssh_host_* /etc/tatin/authorized_keys/agent
 resize2fs /dev/vda
 """
@@ -90,8 +97,11 @@ class Guest:
         wanted = replace(shape, cpus=cpus, memory_mib=memory_mib)
         machine = await self._start(wanted, is_resumed=wanted == shape and self._source["fresh"], is_fenced=is_fenced)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._press_power_button)
-        await self._prepare(machine)
+        if not self._source.get("prepared"):
+            await self._prepare(machine)
+            self._note(prepared=True)
         await self._open_ports()
+        await self._agent_is_up()
         (self._folder / AGENT_NOTE).write_text(self._address)
         words = await machine.wait_end()
         return 0 if "ended with status 0" in words else 1
@@ -107,7 +117,7 @@ class Guest:
         if is_resumed:
             fds = open_state(Frozen(Path(self._source["frozen"]), self._source["host_key"]))
         # From here on the disk is no longer the one that the memory was saved with.
-        self._nvram.write_text(json.dumps(self._source | {"fresh": False}))
+        self._note(fresh=False)
         argv = arguments(shape, image_at(Path(self._source["image"])), self._name, frozen=fds[0] if fds else None)
         argv.remove("-no-reboot")  # a reboot does not end a Tart VM
         if not is_fenced:
@@ -118,6 +128,10 @@ class Guest:
         if is_resumed:
             await machine.running()
         return machine
+
+    def _note(self, **more: bool) -> None:
+        self._source |= more
+        self._nvram.write_text(json.dumps(self._source))
 
     async def _prepare(self, machine: process.Machine) -> None:
         key = worker_key(Path(self._source["key"]))
@@ -147,6 +161,18 @@ class Guest:
                 line = f"hostfwd_add net tcp:{self._address}:{port}-{GUEST_ADDRESS}:{port}"
                 if said := await control.ask("human-monitor-command", {"command-line": line}):
                     sys.exit(f"{self._address}:{port} is not the guest's: {said}")
+
+    async def _agent_is_up(self) -> None:
+        """Return when its server says something. Whoever connects before the guest listens is hung up on."""
+        async with asyncio.timeout(BOOT_SECONDS):
+            while True:
+                with suppress(OSError):
+                    reader, writer = await asyncio.open_connection(self._address, AGENT_PORT)
+                    said = await reader.read(4)
+                    writer.close()
+                    if said:
+                        return
+                await asyncio.sleep(0.2)
 
     def _press_power_button(self) -> None:
         self._pressing = asyncio.ensure_future(self._ask("system_powerdown"))

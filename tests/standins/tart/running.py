@@ -18,7 +18,7 @@ from typing import IO, Any, NoReturn
 from tests.standins.tart.addresses import take_lease
 from tests.standins.tart.dials import Dials
 from tests.standins.tart.failures import FAILED, MISSING, TartFailure, UsageFailure, unprefixed_in_validate
-from tests.standins.tart.guests import programs
+from tests.standins.tart.guests import AGENT_NOTE, FOLDER, programs
 from tests.standins.tart.storage import SUSPENDED, VM, Home, new_mac
 
 NETWORKS = ("net_bridged", "net_softnet", "net_host")
@@ -33,6 +33,7 @@ def run(home: Home, dials: Dials, options: argparse.Namespace) -> None:
     with home.locked():
         config = _prepare(home, dials, vm)
         lock = _lock(vm)
+        (vm.path / FOLDER / AGENT_NOTE).unlink(missing_ok=True)  # of an earlier run
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
         if not dials.get("stop_ignored"):

@@ -62,6 +62,30 @@ async def test_another_machine_is_never_taken_for_it_and_shares_nothing_with_it(
     assert name not in await provider.list()
 
 
+async def test_one_that_was_stopped_is_started_with_what_it_had(provider: TartProvider, tart: Tart) -> None:
+    """What ``tatin down`` and ``up``, ``keep`` and ``attach`` stand on."""
+    one = spec(3)
+    made = await provider.create(one)
+    try:
+        assert (await made.run(["sh", "-c", "echo kept > work/kept"])).exit_status == 0
+        image, parts, first_key = made.image, dict(made.parts), made.link.endpoint.host_key
+        await provider.stop(one.name)
+        assert tart.state(one.name) == "stopped"
+        again = await provider.start(one.name)
+        assert (await again.run(["cat", "work/kept"])).stdout == b"kept\n"
+        assert (again.image, dict(again.parts)) == (image, parts)
+        assert again.link.endpoint.host_key != first_key
+        await again.let_go()
+        same = await provider.start(one.name)
+        assert same.link.endpoint.host_key == again.link.endpoint.host_key, "one that runs is left as it is"
+        await same.let_go()
+    finally:
+        await provider.destroy(one.name)
+    assert tart.state(one.name) is None
+    with pytest.raises(SandboxError, match="not there to be started"):
+        await provider.start(one.name)
+
+
 _SELF = (
     "cat /etc/machine-id; sudo -n ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key; head -c 16 /dev/urandom | od -An -tx1"
 )

@@ -7,7 +7,6 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +27,6 @@ from worker.ssh import Endpoint, Link, worker_key
 
 REACH_SECONDS = 120.0
 ADOPT_SECONDS = 30.0
-SYNC_SECONDS = 60
 LEAST_MEMORY_MIB = 384
 GONE_SECONDS = 1.0
 """How long after its last word it is waited for what ended a QEMU."""
@@ -86,8 +84,7 @@ class QemuProvider(SandboxProvider):
     async def stop(self, name: str) -> None:
         sandbox = self._live.pop(name, None) or await self.adopt(name)
         self._live.pop(name, None)
-        with suppress(SandboxError):  # a guest that hangs loses what it had not written
-            await sandbox.run(["sync"], timeout_seconds=SYNC_SECONDS)
+        await sandbox.write_out()
         await sandbox.close()
         await sandbox.machine.kill()
 

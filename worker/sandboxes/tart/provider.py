@@ -102,6 +102,31 @@ class TartProvider(SandboxProvider):
         self._live[name] = sandbox
         return sandbox
 
+    async def stop(self, name: str) -> None:
+        sandbox = self._live.pop(name, None) or await self.adopt(name)
+        self._live.pop(name, None)
+        await sandbox.write_out()
+        await sandbox.close()
+        await sandbox.machine.stop()
+        await wait_let_go(name)
+        self._macs.discard(name)
+
+    async def start(self, name: str) -> TartSandbox:
+        """As after a clone: the guest gets a new host key by first contact, and is reached by it."""
+        self._check_name(name)
+        machine, note = TartMachine.find(name, self._home.sandboxes / name)
+        if machine is not None:
+            return await self.adopt(name)
+        if "image" not in note or name not in {row.name for row in await list_machines() if row.is_local}:
+            raise SandboxError(f"Sandbox '{name}' is not there to be started.")
+        if await is_macos(name):
+            await self._take_mac(name)
+        try:
+            return await self._boot(name, str(note["image"]))
+        except BaseException:
+            await asyncio.shield(self._end(name))
+            raise
+
     async def list(self) -> Sequence[str]:
         names = {row.name for row in await list_machines() if row.is_local}
         try:
@@ -162,16 +187,20 @@ class TartProvider(SandboxProvider):
         size = ("--disk-size", str(disk_gb)) if disk_gb > image_gb else ()
         form = ("--cpu", str(spec.cpus), "--memory", str(spec.memory_mib), "--random-mac", *size)
         await must("set", spec.name, *form, seconds=SET_SECONDS, what=what)
-        machine = await TartMachine.boot(spec.name, folder, network.run_flags(self._softnet))
+        return await self._boot(spec.name, spec.image)
+
+    async def _boot(self, name: str, image: str) -> TartSandbox:
+        """The machine of this name started, and reached."""
+        machine = await TartMachine.boot(name, self._home.sandboxes / name, network.run_flags(self._softnet))
         try:
             async with asyncio.timeout(BOOT_SECONDS):
-                sandbox = await _while_it_runs(machine, self._reach(machine, spec.image))
+                sandbox = await _while_it_runs(machine, self._reach(machine, image))
         except TimeoutError as error:
             said = machine.said or "it printed nothing"
             raise _NotBooted(
-                f"Sandbox '{spec.name}' could not be reached within {BOOT_SECONDS:g} s of its start.", seen=said
+                f"Sandbox '{name}' could not be reached within {BOOT_SECONDS:g} s of its start.", seen=said
             ) from error
-        self._live[spec.name] = sandbox
+        self._live[name] = sandbox
         return sandbox
 
     async def _clone(self, spec: SandboxSpec, what: str) -> None:
@@ -245,12 +274,7 @@ class TartProvider(SandboxProvider):
     async def _clear(self, name: str) -> None:
         """End it and remove all of it, verified; fine on half a machine and on none."""
         folder = self._home.sandboxes / name
-        machine, _ = TartMachine.find(name, folder)
-        if machine is not None:
-            await machine.stop()
-        for left in await asyncio.to_thread(running_of, name):
-            with suppress(psutil.Error):
-                left.kill()
+        await self._end(name)
         rows = {row.name for row in await list_machines()}
         if name in rows:
             await wait_let_go(name)
@@ -263,6 +287,15 @@ class TartProvider(SandboxProvider):
         if name in {row.name for row in await list_machines()}:
             raise SandboxError(f"Sandbox '{name}' is still there.")
         self._macs.discard(name)
+
+    async def _end(self, name: str) -> None:
+        """Nothing of it runs then."""
+        machine, _ = TartMachine.find(name, self._home.sandboxes / name)
+        if machine is not None:
+            await machine.stop()
+        for left in await asyncio.to_thread(running_of, name):
+            with suppress(psutil.Error):
+                left.kill()
 
     async def _delete(self, name: str) -> None:
         """Tart says for a moment after a kill that it still runs."""
