@@ -213,15 +213,26 @@ class Link:
         for last in (False, True):
             connection = await self.connect()
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    made = await connection.create_process(command, encoding=None, window=WINDOW_BYTES)
-                return SshProcess(self.name, made)
+                return await self._begin(connection, command)
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 if last or not connection.is_closed():
                     raise SandboxError(
                         f"Sandbox '{self.name}' could start nothing over SSH.", seen=_words(error)
                     ) from error
         raise AssertionError  # the loop returns or raises
+
+    async def _begin(self, connection: asyncssh.SSHClientConnection, command: str) -> SshProcess:
+        beginning = asyncio.ensure_future(connection.create_process(command, encoding=None, window=WINDOW_BYTES))
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return SshProcess(self.name, await asyncio.shield(beginning))
+        except asyncio.CancelledError:  # the guest may be slow to say so, and has begun all the same
+            with suppress(TimeoutError, OSError, asyncssh.Error):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await SshProcess(self.name, await beginning).close()
+            raise
+        finally:
+            beginning.cancel()
 
     async def lets_in(self, user: str, password: str) -> bool:
         """Whether the guest's SSH server takes this password of this user. Raises SandboxError: it does not answer."""
