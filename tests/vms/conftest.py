@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -19,14 +20,23 @@ from tests.vms.guests import CiProvider, SharedGuests
 from worker.sandboxes.base import Sandbox, SandboxProvider
 from worker.sandboxes.qemu.provider import QemuProvider
 
+FOLDER = Path(__file__).parent
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            is_tart = Path(__file__).parent / "tart" in item.path.parents
-            item.add_marker(pytest.mark.needs("tart-guests" if is_tart else "qemu-image"))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(600))
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is ``longer`` is left out, and counted at the end, unless ``TATIN_TEST_LONGER`` is set."""
+    left_out = []
+    for item in [item for item in items if FOLDER in item.path.parents]:
+        is_tart = FOLDER / "tart" in item.path.parents
+        item.add_marker(pytest.mark.needs("tart-guests" if is_tart else "qemu-image"))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
+        if item.get_closest_marker("longer") and "TATIN_TEST_LONGER" not in os.environ:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ async def _run(sandbox: Sandbox, command: str) -> None:
     assert result.exit_status == 0, result.stderr
 
 
+@pytest.mark.longer
 async def test_the_image_that_the_build_made_passes(sandbox: Sandbox) -> None:
     assert isinstance(sandbox, RemoteSandbox)
     manifest = await smoke_test(sandbox, PARTS)

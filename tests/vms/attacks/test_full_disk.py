@@ -14,7 +14,7 @@ from tests.support.parts import CI_IMAGE
 from tests.vms.benches import NEED, vm_bench
 from worker.images.store import find_image
 
-pytestmark = pytest.mark.needs("git", "valkey")
+pytestmark = [pytest.mark.needs("git", "valkey"), pytest.mark.longer]
 
 
 @pytest.fixture

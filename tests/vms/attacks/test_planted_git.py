@@ -11,7 +11,7 @@ from tests.attacks.test_planted_git import (
 )
 from tests.support.clones import Clone
 
-pytestmark = pytest.mark.needs("git")
+pytestmark = [pytest.mark.needs("git"), pytest.mark.longer]
 OF_EACH_KIND = ("hooks", "a clean filter", "the user's configuration", "programs on the path", "replaced objects")
 
 

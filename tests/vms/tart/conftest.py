@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,28 @@ from worker.sandboxes.base import SandboxProvider, SandboxSpec
 from worker.sandboxes.tart.cli import tart_home
 from worker.sandboxes.tart.provider import TartProvider
 from worker.sandboxes.tart.sandbox import TartSandbox
+
+ALWAYS = (
+    "both_streams",
+    "over_its_time",
+    "followed_live",
+    "watcher_was_killed",
+    "served_port",
+    "nothing_else_of_the_host",
+    "kill_all",
+    "destroy_ends",
+    "only_names",
+    "survives_its_worker",
+    "not_there",
+)
+"""Of the contract. The rest is the same code as on QEMU (``worker/sandboxes/remote.py``), and asked there each time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path == Path(__file__).parent / "test_contract.py" and not any(word in item.name for word in ALWAYS):
+            item.add_marker(pytest.mark.longer)
+
 
 SHARED_ID = secrets.token_hex(4)
 """Of the home with the guest that tests share: Tart lists its machines all together."""

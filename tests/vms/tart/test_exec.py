@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
+
 from tatin_jobs.settings import load_settings
 from tests.support.tart import Tart
 from tests.vms.tart.conftest import spec
@@ -13,6 +15,7 @@ from worker.sandboxes.tart.sandbox import TartSandbox
 from worker.sandboxes.transfer import feed
 
 
+@pytest.mark.longer
 async def test_a_guest_is_reached_without_an_address(make_provider: Callable[[], SandboxProvider], tart: Tart) -> None:
     """It may have none; a dropped connection costs nothing, and the next worker takes the same way."""
     provider = make_provider()

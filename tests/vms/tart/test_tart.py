@@ -62,6 +62,7 @@ async def test_another_machine_is_never_taken_for_it_and_shares_nothing_with_it(
     assert name not in await provider.list()
 
 
+@pytest.mark.longer
 async def test_one_that_was_stopped_is_started_with_what_it_had(provider: TartProvider, tart: Tart) -> None:
     """What ``tatin down`` and ``up``, ``keep`` and ``attach`` stand on."""
     one = spec(3)
