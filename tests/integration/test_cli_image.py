@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tatin_jobs.home import Home
-from worker.capacity import host_arch
-from worker.images.store import FILES, ImageNote, publish
+from tests.support.images import publish_image
 
 
 def tatin(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,24 +25,11 @@ def home(tmp_path: Path) -> Home:
     """With one image, built where Crush could not be reached."""
     made = Home(tmp_path / "home")
     made.prepare()
-    draft = made.images / "draft"
-    draft.mkdir()
-    for name in FILES:
-        (draft / name).write_bytes(b"x")
-    note = ImageNote(
-        name="tatin",
-        digest="a" * 64,
-        build_key="k",
-        profile="full",
-        arch=host_arch(),
-        debian="13.1",
-        disk_mib=100,
-        built_at=datetime.now(UTC),
-        parts={"go": "go version go1.24.4 linux/amd64", "crush": None},
+    publish_image(
+        made,
         tools={"jq": "jq-1.7", "go": "go version go1.24.4 linux/amd64"},
         remarks={"crush": "not verified here, since it could not be downloaded: no route"},
     )
-    publish(made, draft, note)
     return made
 
 

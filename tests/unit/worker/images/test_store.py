@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tatin_jobs.errors import BadInput, PartMissing
 from tatin_jobs.home import Home
-from worker.capacity import host_arch
+from tests.support.images import publish_image
 from worker.images.build_qemu import build
 from worker.images.parts import wanted_parts
-from worker.images.store import FILES, ImageNote, find_image, images, publish, unusable, version_in
+from worker.images.store import find_image, images, unusable, version_in
 from worker.images.wish import BuildWish
 
 
@@ -24,30 +23,11 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def _publish(home: Home, digest: str = "a" * 64, arch: str = host_arch()) -> Path:
-    draft = home.images / ".building"
-    draft.mkdir()
-    for name in FILES:
-        (draft / name).write_bytes(b"x")
-    note = ImageNote(
-        name="tatin",
-        digest=digest,
-        build_key="k",
-        profile="full",
-        arch=arch,
-        debian="13.1",
-        disk_mib=100,
-        built_at=datetime.now(UTC),
-        parts={"go": "go version go1.24.4 linux/amd64", "crush": None},
-    )
-    return publish(home, draft, note).folder
-
-
 def test_a_new_image_takes_the_place_of_the_old_one(home: Home) -> None:
-    first = _publish(home)
+    first = publish_image(home)
     for digest in ("a", "b"):
         (home.machines / f"frozen/amd64-tcg-7.2-{digest * 16}-2cpu-2048mib").mkdir(parents=True)
-    second = _publish(home, "b" * 64)
+    second = publish_image(home, digest="b" * 64)
     assert find_image(home, "tatin").folder == second
     assert not first.exists()
     assert [path.name for path in (home.machines / "frozen").glob("*mib")] == [
@@ -57,10 +37,10 @@ def test_a_new_image_takes_the_place_of_the_old_one(home: Home) -> None:
 
 
 def test_an_image_that_a_sandbox_stands_on_stays(home: Home) -> None:
-    first = _publish(home)
+    first = publish_image(home)
     (home.sandboxes / "one").mkdir()
     (home.sandboxes / "one" / "machine.json").write_text(json.dumps({"image": first.name}))
-    _publish(home, "b" * 64)
+    publish_image(home, digest="b" * 64)
     assert first.exists()
 
 
@@ -68,7 +48,7 @@ def test_an_image_that_is_missing_or_not_whole_or_for_another_cpu_is_told_with_t
     with pytest.raises(PartMissing, match="no image 'tatin'") as missing:
         find_image(home, "tatin")
     assert missing.value.try_ == "tatin image build --sandbox qemu"
-    folder = _publish(home)
+    folder = publish_image(home)
     (folder / "kernel").unlink()
     with pytest.raises(PartMissing, match="not whole") as half:
         find_image(home, "tatin")
@@ -80,7 +60,7 @@ def test_an_image_that_is_missing_or_not_whole_or_for_another_cpu_is_told_with_t
     [why] = unusable(home)
     assert why.what == "The image 'tatin' is not whole."
     with pytest.raises(PartMissing, match="for riscv64"):
-        _publish(home, "c" * 64, arch="riscv64")
+        publish_image(home, digest="c" * 64, arch="riscv64")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "A", "x" * 41])
