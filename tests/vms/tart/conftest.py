@@ -15,6 +15,7 @@ import pytest
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tatin_jobs.models import DEFAULT_IMAGE
+from tests.contract import test_sandboxes
 from tests.contract.conftest import HOME_ID, spec_of
 from tests.standins.tart.qemu_guest import install
 from tests.support.parts import CI_IMAGE
@@ -42,6 +43,9 @@ ALWAYS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    asked = [name for name in dir(test_sandboxes) if name.startswith("test_")]
+    gone = [word for word in ALWAYS if not any(word in name for name in asked)]
+    assert not gone, f"no test of the contract is called so any more: {gone}"
     for item in items:
         if item.path == Path(__file__).parent / "test_contract.py" and not any(word in item.name for word in ALWAYS):
             item.add_marker(pytest.mark.longer)
