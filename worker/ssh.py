@@ -1,7 +1,7 @@
 """SSH to one guest: a pinned host key, the worker's own key, one connection that is made again when it drops.
 
 The only module that knows asyncssh; its errors become ours here. Nothing of the user is read or used: no configuration,
-no known_hosts, no agent, no password; and nothing is forwarded but the ports that ``forward`` was asked for. Whatever
+no known_hosts, no agent, no password; and nothing is forwarded but the ports that ``serve`` was asked for. Whatever
 the other side sends is from a guest, so every wait has a limit and every stream is read in pieces.
 """
 
@@ -12,6 +12,7 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ WINDOW_BYTES = 4 * 2**20
 COMMAND_BYTES = 120_000
 """A command goes as one argument to the guest's shell, and Linux takes 131,071 bytes of it."""
 _KEY_ALGORITHM = "ssh-ed25519"
+Protocol = Callable[[], asyncio.BaseProtocol]
+"""Called for each new connection, as ``loop.create_server`` does."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def worker_key(path: Path) -> KeyPair:
 
 
 class Link:
-    """The connection to one guest. Several programs and forwarded ports share it; one that dropped is made again by
+    """The connection to one guest. Several programs and served ports share it; one that dropped is made again by
     whoever needs it next, and the ports with it.
 
     ``dead`` says that the guest itself is gone: then nothing is tried any more.
@@ -103,7 +106,7 @@ class Link:
         self._dead = dead
         self._lock = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
-        self._forwards: dict[int, Path] = {}
+        self._served: dict[int, Protocol] = {}
         self._closed = False
 
     async def connect(self, seconds: float = RECONNECT_SECONDS) -> asyncssh.SSHClientConnection:
@@ -261,27 +264,29 @@ class Link:
 
     # Ports
 
-    async def forward(self, port: int, socket_path: Path) -> None:
-        """Make the guest's ``127.0.0.1:port`` reach this Unix socket of the host, as long as the link lives.
+    async def serve(self, port: int, protocol: Protocol) -> None:
+        """Answer whoever connects to the guest's ``127.0.0.1:port``, as long as the link lives.
 
         Raises:
             SandboxError: the port is taken.
         """
+        if port in self._served:
+            raise SandboxError(f"Port {port} of sandbox '{self.name}' is served already.")
         connection = await self.connect()
         try:
-            await self._listen(connection, port, socket_path)
+            await self._listen(connection, port, protocol)
         except (asyncssh.Error, OSError, TimeoutError) as error:
             raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=_words(error)) from error
-        self._forwards[port] = socket_path
+        self._served[port] = protocol
 
-    async def _listen(self, connection: asyncssh.SSHClientConnection, port: int, path: Path) -> None:
+    async def _listen(self, connection: asyncssh.SSHClientConnection, port: int, protocol: Protocol) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.forward_remote_port_to_path("127.0.0.1", port, str(path))
+            await connection.create_server(lambda host, port: _answered(protocol), "127.0.0.1", port)
 
     async def _listen_again(self, connection: asyncssh.SSHClientConnection) -> None:
-        for port, path in self._forwards.items():
+        for port, protocol in self._served.items():
             try:
-                await self._listen(connection, port, path)
+                await self._listen(connection, port, protocol)
             except (asyncssh.Error, OSError, TimeoutError):
                 connection.abort()  # the old connection's server may still hold the port for a moment
                 raise
@@ -312,6 +317,24 @@ class Link:
             with suppress(TimeoutError, asyncssh.Error, OSError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.wait_closed()
+
+
+async def _answered(protocol: Protocol) -> asyncssh.SSHForwarder:
+    """The guest's end of a connection that ``protocol`` answers: a pair of sockets, which no path names and which a
+    worker that is killed does not leave behind."""
+    loop = asyncio.get_running_loop()
+    try:
+        host, guest = socket.socketpair()
+    except OSError as error:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, _words(error)) from error
+    try:
+        await loop.connect_accepted_socket(protocol, host)
+    except BaseException:
+        host.close()
+        guest.close()
+        raise
+    _, end = await loop.create_connection(asyncssh.SSHForwarder, sock=guest)
+    return asyncssh.SSHForwarder(end)
 
 
 class SshProcess(GuestProcess):

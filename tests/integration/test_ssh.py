@@ -173,6 +173,20 @@ async def test_a_served_port_is_there_again_after_a_drop(sandbox: Sandbox, sshd:
     assert await _ask(unused_tcp_port) == b"host got hello"
 
 
+async def test_a_served_port_leaves_nothing_on_the_disk_when_its_worker_is_killed(
+    sandbox: Sandbox, unused_tcp_port: int
+) -> None:
+    before = _named_sockets()
+    await sandbox.serve(unused_tcp_port, _Greeter)
+    assert await _ask(unused_tcp_port) == b"host got hello"
+    assert _named_sockets() == before
+
+
+def _named_sockets() -> set[str]:
+    """The Unix sockets of this process that are files."""
+    return {str(one.laddr) for one in psutil.Process().net_connections("unix") if one.laddr}
+
+
 async def test_a_tar_is_pushed_and_pulled(sandbox: Sandbox, tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     (tmp_path / "in").mkdir()

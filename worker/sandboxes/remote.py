@@ -10,8 +10,6 @@ import asyncio
 import json
 import re
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -94,8 +92,6 @@ class RemoteSandbox(Sandbox):
         self._run_path = run_path
         self.handed_over = 0
         """The moment of ``hand_over``, in the guest's clock ticks since boot: what started later is the job's."""
-        self._sockets: Path | None = None
-        self._servers: dict[int, asyncio.Server] = {}
 
     # The three primitives
 
@@ -133,18 +129,7 @@ class RemoteSandbox(Sandbox):
         return ResumingRun(LaunchedRun(self._launch, f"{self._run_path}/{label}"), self.link)
 
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        if port in self._servers:
-            raise SandboxError(f"Port {port} of sandbox '{self.name}' is served already.")
-        if self._sockets is None:  # a socket's path must be short, and a home's may be long
-            self._sockets = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tatin-serve-"))
-        path = self._sockets / str(port)
-        server = await asyncio.get_running_loop().create_unix_server(protocol, path)
-        try:
-            await self.link.forward(port, path)
-        except BaseException:
-            server.close()
-            raise
-        self._servers[port] = server
+        await self.link.serve(port, protocol)
 
     async def kill_all(self) -> None:
         """Whatever started after the hand-over dies, root's too; only the way in stays."""
@@ -219,12 +204,6 @@ class RemoteSandbox(Sandbox):
         """Let go of the connection and the ports; the machine is the provider's to end."""
         self.say_dead("it was closed")
         await self.link.close()
-        for server in self._servers.values():
-            server.close()
-        self._servers.clear()
-        if self._sockets is not None:
-            await asyncio.to_thread(shutil.rmtree, self._sockets, ignore_errors=True)
-            self._sockets = None
 
     @asynccontextmanager
     async def _launch(self, arguments: Sequence[str]) -> AsyncIterator[GuestProcess]:
