@@ -23,7 +23,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.models import Need
 from tatin_jobs.settings import Settings
 from worker.capacity import offer_of
-from worker.kept import Kept, KeptNotes, is_running
+from worker.kept import Kept, KeptNotes, is_running, over_memory
 from worker.sandboxes import KINDS, choose_provider
 from worker.sandboxes.base import GUEST_WORK, SandboxProvider, SandboxSpec
 from worker.sandboxes.names import sandbox_name
@@ -67,9 +67,16 @@ def provider_of_machines(settings: Settings, home: Home) -> SandboxProvider:
 
 
 async def bring_up(
-    settings: Settings, home: Home, name: str, image: str, work: Path, say: Callable[[str], None]
+    settings: Settings,
+    home: Home,
+    name: str,
+    image: str,
+    work: Path,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> str:
     """The machine ``name`` running, made if it is not there, with what is in ``work`` in its own work/; its sandbox.
+    ``warn``: that there is less memory than it may use.
 
     Raises:
         SandboxError: it cannot be made. PartMissing: this host has no virtual machines. BadInput: the name, or the
@@ -80,6 +87,7 @@ async def bring_up(
     notes = KeptNotes(home.kept)
     if sandbox in await provider.list():
         say(f"starting '{name}'")
+        _tell_of_room(settings, home, _note_of(home, sandbox), warn)
         await (await provider.start(sandbox)).let_go()
         return sandbox
     cpus, memory_mib = size_of(settings, provider.kind)
@@ -88,6 +96,7 @@ async def bring_up(
     kept = Kept(sandbox=sandbox, kind=provider.kind, name=name, made_at=datetime.now(UTC), need=need)
     notes.add(kept)  # before it is made: a worker of this home sweeps what has no note
     say(f"making '{name}' ({need.cpus} CPUs, {need.memory_mib} MiB of memory)")
+    _tell_of_room(settings, home, kept, warn)
     spec = SandboxSpec(sandbox, need.cpus, need.memory_mib, need.disk_mib, image=image)
     try:
         made = await provider.create(spec)
@@ -152,16 +161,20 @@ def find_machine(home: Home, name: str) -> Found:
     raise BadInput(f"There is no machine '{name}'.", try_=f"tatin up {'' if name == DEFAULT_NAME else name}".strip())
 
 
-async def shell(settings: Settings, home: Home, sandbox: str, command: Sequence[str]) -> int:
+async def shell(
+    settings: Settings, home: Home, sandbox: str, command: Sequence[str], warn: Callable[[str], None]
+) -> int:
     """Run ssh into the machine for the person at the terminal, a shell or ``command``; its exit status. One that was
-    stopped is started for it, and one that a job had kept is stopped again afterwards.
+    stopped is started for it, and one that a job had kept is stopped again afterwards. ``warn``: that there is less
+    memory than it may use.
 
     Raises:
         SandboxError: it is not there, or not to be reached. Missing: there is no ssh on this host.
     """
     provider = provider_of_machines(settings, home)
-    kept = next((note for note in KeptNotes(home.kept).all() if note.sandbox == sandbox), None)
+    kept = _note_of(home, sandbox)
     ran = is_running(home, sandbox)
+    _tell_of_room(settings, home, kept, warn)
     made = await (provider.start(sandbox) if kept else provider.adopt(sandbox))
     link = getattr(made, "link", None)
     if link is None:
@@ -173,6 +186,18 @@ async def shell(settings: Settings, home: Home, sandbox: str, command: Sequence[
     finally:
         if kept and kept.job and not ran:
             await provider.stop(sandbox)
+
+
+def _note_of(home: Home, sandbox: str) -> Kept | None:
+    return next((note for note in KeptNotes(home.kept).all() if note.sandbox == sandbox), None)
+
+
+def _tell_of_room(settings: Settings, home: Home, kept: Kept | None, warn: Callable[[str], None]) -> None:
+    """Before it is started; one that runs has its room."""
+    if kept is None or is_running(home, kept.sandbox):
+        return
+    if seen := over_memory(home, offer_of(settings, kept.kind), kept):
+        warn(seen)
 
 
 def _ssh(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -> int:

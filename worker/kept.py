@@ -16,9 +16,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tatin_jobs.home import Home
-from tatin_jobs.models import Frozen, Need
+from tatin_jobs.models import Frozen, Need, Offer
+from tatin_jobs.needs import granted
 from tatin_jobs.states import Outcome
 from tatin_jobs.store import Standing
+from worker.journal import Journal
 from worker.sandboxes.host_process import HostProcess
 
 KEPT_JOBS = 3
@@ -96,6 +98,25 @@ def taken_by_kept(home: Home, besides: Collection[str] = ()) -> list[Standing]:
         asleep = {} if is_running(home, kept.sandbox) else {"cpus": 0, "memory_mib": 0}
         found.append(Standing(**{**kept.need.model_dump(), **asleep}))
     return found
+
+
+def over_memory(home: Home, offer: Offer, kept: Kept) -> str | None:
+    """That less memory is given here than this machine and what runs take together, in words; None when it is enough.
+
+    A person's machine starts all the same: waiting for jobs that take hours is no answer to somebody at a terminal.
+    """
+    if kept.need is None:
+        return None
+    entries = Journal(home.journal).entries()
+    others = taken_by_kept(home, besides=[kept.sandbox, *(entry.sandbox for entry in entries)])
+    taken = sum(granted(entry.need, offer).memory_mib for entry in entries) + sum(one.memory_mib for one in others)
+    if taken + kept.need.memory_mib <= offer.memory_mib:
+        return None
+    return (
+        f"this machine may use {kept.need.memory_mib} MiB of memory, and {taken} of the {offer.memory_mib} MiB that"
+        " this host gives are taken: when all is used at once, the system may end a job. The worker takes no job while"
+        " there is no room."
+    )
 
 
 def is_kept(keep: str, outcome: Outcome | None) -> bool:

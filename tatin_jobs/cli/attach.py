@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tatin_jobs.cli.output import warn
 from tatin_jobs.cli.session import Session, open_session
 from tatin_jobs.errors import WrongState
 from tatin_jobs.models import Job
@@ -31,7 +32,7 @@ def command(
     with open_session() as session:
         sandbox = _sandbox_of(session, session.store.job(session.store.resolve(job)))
         settings, home = session.settings, session.home
-    return asyncio.run(shell(settings, home, sandbox, words or []))
+    return asyncio.run(shell(settings, home, sandbox, words or [], warn))
 
 
 def _sandbox_of(session: Session, job: Job) -> str:

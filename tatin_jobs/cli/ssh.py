@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tatin_jobs.cli.output import warn
 from tatin_jobs.home import Home
 from tatin_jobs.settings import load_settings
 
@@ -30,4 +31,4 @@ def command(
     settings = load_settings(os.environ)
     home = Home(settings.home)
     found = find_machine(home, name)
-    return asyncio.run(shell(settings, home, found.kept.sandbox, words or []))
+    return asyncio.run(shell(settings, home, found.kept.sandbox, words or [], warn))

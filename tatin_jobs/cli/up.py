@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tatin_jobs.cli.output import say
+from tatin_jobs.cli.output import say, warn
 from tatin_jobs.home import Home
 from tatin_jobs.models import DEFAULT_IMAGE
 from tatin_jobs.settings import load_settings
@@ -31,5 +31,5 @@ def command(
     settings = load_settings(os.environ)
     home = Home(settings.home)
     home.prepare()
-    asyncio.run(bring_up(settings, home, name, image, work, say))
+    asyncio.run(bring_up(settings, home, name, image, work, say, warn))
     say(f"● '{name}' is up: tatin ssh{'' if name == 'tatin' else f' {name}'}")

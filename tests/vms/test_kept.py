@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tatin_jobs.home import Home
+from tatin_jobs.models import Need
 from tatin_jobs.states import Outcome
 from tests.vms.benches import NEED, vm_bench
+from worker.journal import Entry
 from worker.kept import KEPT_FOR, KeptNotes, taken_by_kept
 from worker.sandboxes.qemu import process
 from worker.sweep import sweep
@@ -38,14 +40,19 @@ async def test_a_failed_jobs_machine_stays_is_entered_and_goes_when_its_time_is_
         inside = "cat work/repo/half.txt; read line; echo $line"
         argv = [sys.executable, "-m", "tatin_jobs.cli", "attach", job.id, "sh", "-c", inside]
         pipe = asyncio.subprocess.PIPE
-        attached = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe)
+        whole = Need(memory_mib=2**30, memory_wish=True)
+        made.context.journal.write(Entry(sandbox="tatin-0a1b2c3d-x-1", job="x", attempt=1, token="t", need=whole))
+        attached = await asyncio.create_subprocess_exec(*argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
         assert attached.stdin is not None
         assert attached.stdout is not None
         assert await attached.stdout.readline() == b"half\n"
         (awake,) = taken_by_kept(home)
         assert (awake.cpus, awake.memory_mib) == (NEED.cpus, NEED.memory_mib)
         assert await sweep(made.context, set) == ""
-        assert (await attached.communicate(b"bye\n"))[0] == b"bye\n"
+        out, err = await attached.communicate(b"bye\n")
+        assert out == b"bye\n"
+        assert b"The worker takes no job while there is no room." in err, "another job has all the memory"
+        made.context.journal.remove("tatin-0a1b2c3d-x-1")
         assert attached.returncode == 0
         assert taken_by_kept(home) == [asleep], "it is stopped again"
 

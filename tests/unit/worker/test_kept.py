@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tatin_jobs.home import Home
-from tatin_jobs.models import Need
+from tatin_jobs.models import Need, Offer
 from tatin_jobs.states import Outcome
-from worker.kept import KEPT_FOR, Kept, KeptNotes, is_kept, note_of_job, taken_by_kept
+from worker.journal import Entry, Journal
+from worker.kept import KEPT_FOR, Kept, KeptNotes, is_kept, note_of_job, over_memory, taken_by_kept
 from worker.sandboxes.host_process import HostProcess
 
 NEED = Need(cpus=1, memory_mib=2000, disk_mib=3000)
@@ -78,6 +79,21 @@ async def test_a_machine_takes_its_disk_while_it_is_there_and_the_rest_while_it_
     finally:
         await machine.kill()
     assert taken_by_kept(home) == [asleep]
+
+
+def test_less_memory_than_a_machine_may_use_beside_the_jobs_that_run_is_told(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    kept = note_of_job("tatin-0a1b2c3d-a1-1", "qemu", "job-1", NEED)
+    offer = Offer(cpus=4, memory_mib=5000, disk_mib=50_000, slots=4)
+    entry = Entry(sandbox="tatin-0a1b2c3d-a2-1", job="job-2", attempt=1, token="t", need=NEED)
+    Journal(home.journal).write(entry)
+    assert over_memory(home, offer, kept) is None
+    wish = Need(memory_mib=8192, memory_wish=True)
+    Journal(home.journal).write(entry.model_copy(update={"need": wish}))
+    seen = over_memory(home, offer, kept)
+    assert seen is not None
+    assert "2000 MiB of memory, and 5000 of the 5000 MiB" in seen
 
 
 @pytest.mark.parametrize(
