@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -175,7 +176,7 @@ print(json.dumps(found))
     assert found["mount"] == -1
     assert found["ptrace"] == -1
     assert found["setuid"] != 0
-    assert found["first_fds"] is None, "its socket to the worker would be there"
+    assert found["first_fds"] is None, "its pipes to the warden would be there"
 
 
 async def test_a52_a61_the_guest_writes_nowhere_but_in_its_own_folders(guest: Sandbox) -> None:
@@ -190,7 +191,7 @@ for path in sys.argv[1:]:
         pass
 print(json.dumps(written))
 """
-    paths = ["/usr/x", "/bin/x", "/etc/x", "/etc/passwd", "/opt/tatin/bwrap/init.py", "/opt/tatin/x", "/run/x", "/x"]
+    paths = ["/usr/x", "/bin/x", "/etc/x", "/etc/passwd", "/opt/tatin/bwrap/bash", "/opt/tatin/x", "/run/x", "/x"]
     assert json.loads((await _python(guest, script, *paths)).stdout) == []
 
 
@@ -211,6 +212,41 @@ os.kill(1, 9)
     result = await _python(guest, script)
     assert result.stdout == b"none\n"
     assert (await guest.run(["echo", "alive"])).stdout == b"alive\n", "pid 1 is not killed from inside"
+
+
+async def test_a57_nothing_of_tatin_is_among_the_processes_of_the_guest(guest: Sandbox) -> None:
+    """A57: the warden starts this program, and is none of its parents; the first process is a shell that cannot be
+    looked into, whoever its user is."""
+    script = """
+import json, os
+def read(pid, name):
+    try:
+        return open(f"/proc/{pid}/{name}", "rb").read().decode()
+    except OSError as error:
+        return error.errno
+pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+found = {"pids": len(pids), "parent": os.getppid(), "environment": read(1, "environ"), "memory": read(1, "mem")}
+print(json.dumps(found))
+"""
+    found = json.loads((await _python(guest, script)).stdout)
+    assert found == {"pids": 2, "parent": 0, "environment": errno.EACCES, "memory": errno.EACCES}
+
+
+async def test_a63_what_kills_whatever_it_can_is_killed(guest: Sandbox) -> None:
+    """A63: whoever would kill it from inside, as one process among others, would be killed first."""
+    script = "import os\nwhile True:\n try: os.kill(-1, 9)\n except ProcessLookupError: pass"
+    for number in range(3):
+        await guest.start(StartSpec(argv=["python3", "-c", script], cwd=GUEST_HOME, label=f"killer{number}"))
+    await guest.kill_all()
+    assert (await guest.run(["echo", "alive"])).stdout == b"alive\n"
+
+
+async def test_orphans_are_reaped(guest: Sandbox) -> None:
+    """Each would count as a process of the guest for ever."""
+    await guest.run(["bash", "-c", "for i in $(seq 100); do (sleep 0.01 &); done"])
+
+    count = "while [ $(ls -d /proc/[0-9]* | wc -l) -gt 5 ]; do sleep 0.1; done"  # two shells, ls, wc, the first process
+    assert (await guest.run(["bash", "-c", count], timeout_seconds=20)).exit_status == 0
 
 
 async def test_a60_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> None:

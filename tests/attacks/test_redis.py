@@ -214,9 +214,9 @@ def test_a44_what_goes_into_a_record_is_bounded() -> None:
     assert max(len(store.job(name).message) for name in ("job-1", "job-2")) == 2000
 
 
-IN_THE_GUEST = ("worker/sandboxes/bwrap/init.py", "worker/sandboxes/launcher.py")
-"""Run inside the sandbox, as its user, and read there what the worker writes: literals of the job's own values. Whoever
-could write these could run a command in the guest anyhow, which is what they are for."""
+IN_THE_GUEST = ("worker/sandboxes/launcher.py",)
+"""Run inside the sandbox, as its user, and reads there what the worker writes: literals of the job's own values.
+Whoever could write these could run a command in the guest anyhow, which is what it is for."""
 
 
 def _sources() -> list[Path]:

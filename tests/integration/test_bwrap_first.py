@@ -1,27 +1,71 @@
-"""The first sandboxes of a worker, made at once: what all guests share is prepared before any of them, and once."""
+"""What all guests of a worker share: prepared before any of them, and once; its fork server is started again."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tatin_jobs.home import Home
+from tests.support.wait import until
 from worker.sandboxes.base import SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.names import sandbox_name
 
+HOME_ID = "0a1b2c3e"
 
-@pytest.mark.needs("bwrap")
+
+pytestmark = pytest.mark.needs("bwrap")
+
+
 async def test_the_first_sandboxes_may_be_made_at_once(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    provider = BwrapProvider(home, home.id())
-    names = [sandbox_name(home.id(), "job-abc", number) for number in range(1, 5)]
-    specs = [SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000) for name in names]
+    provider, specs = _provider(tmp_path), [_spec(number) for number in range(1, 5)]
     made = await asyncio.gather(*map(provider.create, specs), return_exceptions=True)
     ran = [await one.run(["echo", "ok"]) if not isinstance(one, BaseException) else one for one in made]
-    for name in names:
-        await provider.destroy(name)
+    for spec in specs:
+        await provider.destroy(spec.name)
     assert [getattr(one, "stdout", one) for one in ran] == [b"ok\n"] * 4
+
+
+async def test_a_guest_outlives_the_fork_server_and_the_next_has_a_new_one(tmp_path: Path) -> None:
+    before = _fork_servers()
+    provider = _provider(tmp_path)
+    first = await provider.create(_spec(1))
+    (server,) = _fork_servers() - before - {first.warden}
+    os.kill(server, signal.SIGKILL)
+    until(lambda: server not in _fork_servers())
+    second = await provider.create(_spec(2))
+    assert (await first.run(["echo", "first"])).stdout == b"first\n"
+    assert (await second.run(["echo", "second"])).stdout == b"second\n"
+    for sandbox in (first, second):
+        await provider.destroy(sandbox.name)
+
+
+async def test_the_fork_server_ends_with_its_provider(tmp_path: Path) -> None:
+    before = _fork_servers()
+    provider = _provider(tmp_path)
+    await provider.destroy((await provider.create(_spec(1))).name)
+    assert _fork_servers() - before
+    del provider
+    gc.collect()
+    until(lambda: not _fork_servers() - before)
+
+
+def _provider(tmp_path: Path) -> BwrapProvider:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return BwrapProvider(home, HOME_ID)
+
+
+def _spec(number: int) -> SandboxSpec:
+    return SandboxSpec(name=sandbox_name(HOME_ID, "job-abc", number), cpus=1, memory_mib=512, disk_mib=1000)
+
+
+def _fork_servers() -> set[int]:
+    """Pids of all fork servers of this host, and of wardens, which are forks of theirs."""
+    return {one.pid for one in psutil.process_iter(["cmdline"]) if "fork_server" in " ".join(one.info["cmdline"] or ())}

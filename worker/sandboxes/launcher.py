@@ -1,7 +1,7 @@
 """Runs one program detached in the guest, with its time limit, and keeps its output readable from any offset.
 
 Standard library only, Python 3.9 or newer: it runs in any guest, by ``python3 launcher.py`` over a connection, or
-inside the first process of a bwrap guest. Its files lie in ``<run>/<label>/``: ``stdout``, ``stderr`` (each cut at
+inside the warden of a bwrap guest. Its files lie in ``<run>/<label>/``: ``stdout``, ``stderr`` (each cut at
 the limit), ``exit`` (JSON, written whole at the end), ``alive`` (locked by the watcher while it lives). ``follow``
 prints frames: one letter (o, e, or x for the end), the offset (8 bytes), the length (4 bytes), the bytes (of x: the
 status); a program cannot forge a frame by printing.

@@ -11,10 +11,12 @@ from pathlib import Path
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
 
 GUEST_UID = 1000
-GUEST_PYTHON = "/usr/bin/python3"
 SHM_BYTES = 256 * 2**20
-GUEST_FILES = "/opt/tatin/bwrap"
-"""Where the guest sees our first process and the launcher."""
+GUEST_SHELL = "/opt/tatin/bwrap/bash"
+"""The copy of the shell that runs as the guest's first process."""
+FIRST = "echo; while read -r _; do kill -KILL -1 2>/dev/null; echo; done"
+"""What it runs: it says that all is mounted; kills everything but itself when asked (the kernel spares pid 1 alone) and
+says so; ends with its stdin, and the kernel ends the guest with it. bash reaps the orphans meanwhile; dash does not."""
 
 _ETC_FOLDERS = ("ssl", "alternatives")
 HOST_ETC = ("ld.so.cache", "localtime", "mime.types", "services", "protocols", "debian_version", "os-release")
@@ -35,7 +37,7 @@ OWN_ETC: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Shared:
-    """What all guests of a home see alike, read-only: the files of /etc, the first process, the launcher."""
+    """What all guests of a home see alike, read-only: the files of /etc, the shell of the first process."""
 
     root: Path
 
@@ -44,8 +46,10 @@ class Shared:
         return self.root / "etc"
 
     @property
-    def programs(self) -> Path:
-        return self.root / "programs"
+    def shell(self) -> Path:
+        """Nobody may read it, so the kernel lets nobody trace what runs it: not even a guest that has the user of its
+        first process, as a plain user's guests have."""
+        return self.root / "bash"
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ class Layout:
         return self.root / "process"
 
 
-def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], userns: int | None) -> list[str]:
-    """bwrap's arguments up to ``--``. ``userns``: descriptor of a prepared user namespace (root's way); None: bwrap
-    makes its own."""
-    if userns is not None:
-        user = ["--userns", str(userns), "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], *, userns: bool) -> list[str]:
+    """bwrap's arguments. ``userns``: its user namespace is prepared (root's way; the warden names it), and the guest's
+    first process is root of that, with the right to kill and no other; else bwrap makes one."""
+    if userns:
+        user = ["--cap-drop", "ALL", "--cap-add", "CAP_KILL"]
     else:
         ids = ["--uid", str(GUEST_UID), "--gid", str(GUEST_UID)]
         user = ["--unshare-user", "--disable-userns", *ids, "--cap-drop", "ALL"]
@@ -92,12 +96,13 @@ def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], userns
         *("--symlink", "/tmp", "/var/tmp"),
         *("--bind", str(layout.home), GUEST_HOME),
         *("--bind", str(layout.run), GUEST_RUN),
-        *_folders("/opt", "/opt/tatin", "/opt/tatin/tools"),
-        *("--ro-bind", str(shared.programs), GUEST_FILES),
+        *_folders("/opt", "/opt/tatin", "/opt/tatin/tools", "/opt/tatin/bwrap"),
+        *("--ro-bind", str(shared.shell), GUEST_SHELL),
         *_tools(tools),
         # What bwrap itself made is in memory without a bound, and would be the guest's to fill where it owns it.
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         *("--chdir", GUEST_HOME),
+        *("--", GUEST_SHELL, "-c", FIRST),
     ]
 
 

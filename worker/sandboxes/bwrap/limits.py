@@ -115,16 +115,16 @@ class Limits:
             _write(self._cpu, "cpu.cfs_period_us", str(_CPU_PERIOD))
             _write(self._cpu, "cpu.cfs_quota_us", str(self._cpus * _CPU_PERIOD))
 
-    async def watch(self, pid: int) -> None:
-        """Where there is no cgroup: add up what the guest of the bwrap process ``pid`` uses, and when that is too much,
+    async def watch(self, warden: int) -> None:
+        """Where there is no cgroup: add up what the guest of the process ``warden`` uses, and when that is too much,
         kill what uses most of it, as the kernel would."""
         if self.folders:
             return
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if await asyncio.to_thread(_kill_largest, pid, self._bytes):
+            if await asyncio.to_thread(_kill_largest, warden, self._bytes):
                 self._kills += 1
-            if await asyncio.to_thread(_kill_crowd, pid):
+            if await asyncio.to_thread(_kill_crowd, warden):
                 self._seen.add("processes")
 
     async def watch_disk(self, paths: Sequence[Path], kill_all: Callable[[], Awaitable[None]]) -> None:
@@ -191,11 +191,18 @@ class Limits:
                 os.rmdir(folder)
 
 
-def _kill_crowd(pid: int) -> bool:
+def _inside(warden: int) -> list[psutil.Process]:
+    """What runs in the guest, but for its first process, which must outlive the others."""
+    process = psutil.Process(warden)
+    makers = [child for child in process.children() if child.name() == "bwrap"]
+    spared = {warden, *(each.pid for maker in makers for each in (maker, *maker.children()))}
+    return [each for each in process.children(recursive=True) if each.pid not in spared]
+
+
+def _kill_crowd(warden: int) -> bool:
     """Kill all processes of the guest but its first if they are too many; whether they were."""
     with suppress(psutil.Error):
-        first = psutil.Process(pid).children()
-        crowd = [child for init in first for child in init.children(recursive=True)]
+        crowd = _inside(warden)
         if len(crowd) > MAX_PROCESSES:
             for process in crowd:
                 with suppress(psutil.Error):
@@ -204,12 +211,11 @@ def _kill_crowd(pid: int) -> bool:
     return False
 
 
-def _kill_largest(pid: int, limit_bytes: int) -> bool:
+def _kill_largest(warden: int, limit_bytes: int) -> bool:
     """Kill the largest process of the guest if all of them together are over the limit; whether one was killed."""
     sizes: dict[psutil.Process, int] = {}
     with suppress(psutil.Error):
-        first = psutil.Process(pid).children()  # the guest's first process, which must outlive the others
-        for process in [child for init in first for child in init.children(recursive=True)]:
+        for process in _inside(warden):
             with suppress(psutil.Error):
                 sizes[process] = process.memory_full_info().pss
     if sum(sizes.values()) <= limit_bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from worker.sandboxes.base import Finding
-from worker.sandboxes.bwrap.cli import GUEST_PYTHON
 from worker.sandboxes.bwrap.limits import method
 
 _TRY = ("--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true")
@@ -22,7 +22,8 @@ def check() -> Sequence[Finding]:
     return [
         _bwrap(),
         _program("git in the guest", "/usr/bin/git", "git"),
-        _program("python in the guest", GUEST_PYTHON, "python3"),
+        _program("bash in the guest", "/bin/bash", "bash"),
+        _kernel(),
         _memory(),
     ]
 
@@ -41,6 +42,13 @@ def _bwrap() -> Finding:
         return Finding("bwrap", False, seen, fix)
     version = subprocess.run([program, "--version"], capture_output=True, timeout=10, check=False)
     return Finding("bwrap", True, version.stdout.decode(errors="replace").strip())
+
+
+def _kernel() -> Finding:
+    """Entering all namespaces of a process at once came with Linux 5.8."""
+    release = platform.release()
+    ok = tuple(int(number) for number in re.findall(r"\d+", release)[:2]) >= (5, 8)
+    return Finding("kernel", ok, f"Linux {release}", "" if ok else "upgrade to a kernel of 5.8 or newer")
 
 
 def _program(name: str, path: str, package: str) -> Finding:

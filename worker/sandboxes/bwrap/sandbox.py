@@ -1,9 +1,11 @@
-"""One running bwrap guest, seen from the worker: requests to its first process over one socket."""
+"""One running bwrap guest, seen from the worker: requests to its warden over one socket."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,32 +30,33 @@ from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
 PACKET_BYTES = 180_000
 """One request; a unix packet holds 200 KB with the usual settings."""
-PUT_BYTES = 32_768
-"""Of files in one request, where a byte takes up to four (``\\x00``)."""
+PUT_BYTES = 28_000
+"""Of files in one request, where a byte takes up to six (``\\u0000``)."""
 ANSWER_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
+HELLO = 0
+ENDED = -1
+"""Numbers of what the warden says unasked."""
 STREAMS = ("stdin", "stdout", "stderr")
 READS_AT_ONCE = 8
 """After so many everybody else in the loop has a turn, for a program may print without end."""
 
 
 class BwrapSandbox(Sandbox):
-    """Made by the provider, with the guest's first process ready."""
+    """Made by the provider, at the socket of a warden; ``make`` has it make the guest."""
 
     capabilities = CAPABILITIES
 
     def __init__(
         self,
         name: str,
-        process: asyncio.subprocess.Process,
         control: socket.socket,
         limits: Limits,
         env: Mapping[str, str],
         folders: Sequence[Path],
     ) -> None:
         self.name = name
-        self._process = process
         self._control = control
         self._limits = limits
         self._env = dict(env)
@@ -66,10 +69,12 @@ class BwrapSandbox(Sandbox):
         self._peak_mib: int | None = None
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
-        self._exit = asyncio.create_task(self._wait_exit())
         self._limits_hit: set[str] = set()
-        self._watch = asyncio.create_task(limits.watch(process.pid))
-        self._watch_disk = asyncio.create_task(limits.watch_disk(folders, self.kill_all))
+        self._folders = folders
+        self.warden = 0
+        """Its pid, once it has told."""
+        self._status: int | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     # The three primitives
 
@@ -92,10 +97,11 @@ class BwrapSandbox(Sandbox):
         return LaunchedRun(lambda args: self._piped({"op": "launcher", "args": list(args)}, ["stdout"]), folder)
 
     async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
-        """Small files are written by the guest's first process itself."""
+        """Small files are written by the warden itself."""
         if sum(map(len, files.values())) > PUT_BYTES:
             return False
-        status, _ = await self._ask({"op": "write", "files": dict(files), "mode": mode})
+        texts = {path: data.decode("latin-1") for path, data in files.items()}
+        status, _ = await self._ask({"op": "write", "files": texts, "mode": mode})
         if status:
             raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
         return True
@@ -114,7 +120,7 @@ class BwrapSandbox(Sandbox):
     async def usage(self) -> SandboxUsage:
         self._note_limits()
         return SandboxUsage(
-            cpu_seconds=tree_cpu_seconds(self._process.pid),
+            cpu_seconds=tree_cpu_seconds(self.warden),
             peak_memory_mib=self._peak_mib,
             oom_kills=self._oom_kills,
             limits_hit=tuple(sorted(self._limits_hit)),
@@ -125,33 +131,43 @@ class BwrapSandbox(Sandbox):
 
     async def wait_dead(self) -> str:
         await self._dead.wait()
-        return f"bwrap ended with status {self._process.returncode}"
+        return self._death()
 
     # For the provider
 
-    async def ready(self, seconds: float) -> None:
-        """Wait for the first word of the guest's first process. Raises SandboxError."""
-        answer = self._answers.setdefault(0, self._loop.create_future())
-        try:
-            async with asyncio.timeout(seconds):
-                await answer
-        except TimeoutError as error:
-            raise SandboxError(f"Sandbox '{self.name}' was not ready within {seconds:g} s.") from error
+    async def make(self, making: Mapping[str, Any], note: Callable[[int], None]) -> None:
+        """Have the warden make the guest (``making``: its request); ``note`` is told the warden's pid. Raises
+        SandboxError."""
+        hello = self._answers.setdefault(HELLO, self._loop.create_future())
+        _, made = self._send({"op": "make", **making})
+        pid, _ = await hello
+        if pid <= 0:
+            raise SandboxError("No process can be started for a sandbox.", seen=os.strerror(-pid))
+        self.warden = pid
+        note(pid)
+        status, _ = await made
+        if status:
+            raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status))
+        self._watches = [
+            asyncio.create_task(self._limits.watch(pid)),
+            asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all)),
+        ]
 
     async def close(self) -> None:
-        """End it: the guest's first process ends with its socket and takes every other along, then bwrap ends."""
-        self._watch.cancel()
-        self._watch_disk.cancel()
+        """End it: the warden ends the guest when nothing more is asked, and then itself."""
+        for watch in self._watches:
+            watch.cancel()
         for server in self._servers:
             server.close()
-        self._hang_up()
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.shield(self._exit)
+                await self._dead.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
-                self._process.kill()
-            await self._exit
+                os.kill(self.warden, signal.SIGKILL)  # it lives: its socket is open
+            await self._dead.wait()
 
     # Inside
 
@@ -181,9 +197,9 @@ class BwrapSandbox(Sandbox):
 
     def _send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[tuple[int, list[int]]]]:
         if self._dead.is_set():
-            raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=f"bwrap ended with {self._process.returncode}")
+            raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=self._death())
         self._next += 1
-        data = repr({"id": self._next, **body}).encode()
+        data = json.dumps({"id": self._next, **body}).encode()
         if len(data) > PACKET_BYTES:
             raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
         answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
@@ -206,7 +222,7 @@ class BwrapSandbox(Sandbox):
     def tell(self, body: dict[str, Any]) -> None:
         """Send what has no answer; a dead sandbox is fine."""
         with suppress(OSError):
-            self._control.send(repr(body).encode())
+            self._control.send(json.dumps(body).encode())
 
     def _receive(self) -> None:
         try:
@@ -216,34 +232,34 @@ class BwrapSandbox(Sandbox):
         except OSError:
             data, fds = b"", []
         if not data:
-            self._loop.remove_reader(self._control)
+            self._has_ended()
             return
         number, status = map(int, data.split())
+        if number == ENDED:
+            self._status = status
+            return
         answer = self._answers.pop(number, None)
-        if answer is None and number == 0:
-            answer = self._answers.setdefault(0, self._loop.create_future())
         if answer is not None and not answer.done():
             answer.set_result((status, fds))
         else:
             for fd in fds:
                 os.close(fd)
 
-    async def _wait_exit(self) -> None:
-        await self._process.wait()
+    def _has_ended(self) -> None:
+        """The warden is gone, and the guest with it."""
+        self._loop.remove_reader(self._control)
+        self._control.close()
         self._note_limits()
         self._dead.set()
-        self._hang_up()
-        error = SandboxError(f"Sandbox '{self.name}' died.", seen=f"bwrap ended with {self._process.returncode}")
+        error = SandboxError(f"Sandbox '{self.name}' died.", seen=self._death())
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()  # somebody may have stopped waiting
         self._answers.clear()
 
-    def _hang_up(self) -> None:
-        if self._control.fileno() >= 0:
-            self._loop.remove_reader(self._control)
-            self._control.close()
+    def _death(self) -> str:
+        return "its warden ended" if self._status is None else f"bwrap ended with status {self._status}"
 
     def _note_limits(self) -> None:
         """Read while the cgroup is there; it goes with the sandbox."""

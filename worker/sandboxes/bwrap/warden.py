@@ -1,120 +1,95 @@
-"""The first process of a bwrap guest: starts programs, reaps them, opens ports, all asked for over one socket.
+"""The warden of a bwrap guest: makes it, starts, watches and ends programs in it, all asked for over one socket.
 
-``main(UID, FD)``: the guest's user, the number of the socket. It is pid 1 of the guest's pid namespace (nothing in the
-guest can kill it) and not dumpable (nothing can trace it), and holds the only descriptor that the worker reads from.
-A request is a Python literal, which only the worker can send, with descriptors passed along; an answer is two numbers:
+``main(CONTROL, USERNS)``, in a fork of the fork server. It enters the guest's namespaces and gives up every right that
+it has outside, but it keeps its process number out there: what it starts is in the guest, and it is nowhere to be seen,
+signalled or traced from. It holds the only descriptor that the worker reads from. A request is JSON, with descriptors
+passed along; an answer is two numbers:
 
+    (none)                                   ->  0 PID      this is the warden
+    {op: make, id, ...}                      ->  ID STATUS  when the guest is ready, or cannot be (``entering``)
     {op: exec, id, argv, env, cwd} + 3 fds   ->  ID STATUS  when it has ended
     {op: start, id, folder, spec}            ->  ID STATUS  when it runs, watched from here, or could not be started
     {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there
-    {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
+    {op: write, id, files, mode}             ->  ID STATUS  when all of path -> text is written, or one could not be;
+                                                            the text is the bytes as Latin-1
     {op: kill, id}                               its process group, or what prints for it
-    {op: kill_all, id}                       ->  ID 0 when nothing but this process is left
+    {op: kill_all, id}                       ->  ID 0 when nothing but its first process is left
     {op: listen, id, port}                   ->  ID STATUS + 1 fd: a listening socket of the guest's loopback
+    (none)                                   ->  -1 STATUS  bwrap has ended, and the guest with it
 
 It is the launcher's watcher itself, where other guests have a process for each run, and waits for nothing but the next
 thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing.
-
-Every sandbox starts one, so it imports only what an interpreter has built in: ctypes, json, os, signal and socket would
-take 15 ms, three times what the rest of it takes.
 """
 
-import _ctypes
-import _signal  # type: ignore[import-not-found]  # typeshed has it under its public name only
-import _socket
-import posix
+import json
+import os
 import select
+import signal
+import socket
 import sys
+import time
 
-import launcher  # type: ignore[import-not-found]  # it lies beside this file in the guest
+import entering  # type: ignore[import-not-found]  # these lie beside this file, or in the folder above (``fork_server``)
+import launcher  # type: ignore[import-not-found]
 
-PACKET = 1 << 20
-FD_BYTES = 4
+PACKET = 200_000
+"""More than a request can have: the worker sends no longer one, nor does the kernel."""
 MAX_FDS = 4
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-CAPSET_VERSION_3 = 0x20080522
 FIRST_TO_GO = b"500"
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
 
 
-def main(uid, control_fd):
-    badness = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY)  # while it is ours to open
-    drop(uid)
-    serve(control_fd, badness)
-
-
-def drop(uid):
-    """Become the guest's user for good; a root worker starts us as root of the user namespace."""
-    if posix.getuid() != uid:
-        posix.setgroups([])
-        posix.setresgid(uid, uid, uid)
-        posix.setresuid(uid, uid, uid)
-    nobody = (CAPSET_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4), bytes(24))
-    call("capset", *nobody)  # the inheritable set outlives the change of user
-    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
-    call("prctl", PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)  # the change of user took it away
-
-
-def call(name, *arguments):
-    """A function of the C library that must succeed."""
-    if _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name), arguments):
-        raise OSError(name)
-
-
-def serve(control_fd, badness):
-    for name in posix.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in (control_fd, badness):
-            try:
-                posix.close(int(name))  # bwrap leaves descriptors open that no guest should have
-            except OSError:
-                pass  # the one that listed them
-    control = _socket.socket(fileno=control_fd)
-    posix.set_inheritable(control_fd, False)
-    wake, woken = posix.pipe()
-    posix.set_blocking(wake, False)
-    posix.set_blocking(woken, False)
-    _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    _signal.signal(_signal.SIGCHLD, lambda *_: None)
-    guest = Guest(control, badness)
-    guest.answer(0, 0)
+def main(control, userns):
+    control.send(b"0 %d" % os.getpid())
+    wake = take_signals()
+    guest = Guest(control, userns)
     while True:
-        ready, _, _ = select.select([control_fd, wake, *guest.readable()], guest.writable(), [], guest.pause())
-        if control_fd in ready:
-            data, fds = receive(control)
+        ready, _, _ = select.select([control, wake, *guest.readable()], guest.writable(), [], guest.pause())
+        if control in ready:
+            data, fds, _, _ = socket.recv_fds(control, PACKET, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             if not data:
-                posix._exit(0)  # the worker is gone
-            guest.handle(eval(data, {"__builtins__": {}}), fds)
+                guest.end()  # the worker is gone, or wants it gone
+                return
+            guest.handle(json.loads(data), fds)
         if wake in ready:
-            posix.read(wake, 4096)
+            os.read(wake, 4096)
             guest.reap()
+        if guest.over:
+            guest.end()
+            return
         guest.go_on(ready)
 
 
-def receive(control):
-    data, ancillary, _, _ = control.recvmsg(PACKET, _socket.CMSG_LEN(MAX_FDS * FD_BYTES), _socket.MSG_CMSG_CLOEXEC)
-    fds = []
-    for level, kind, packed in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            for at in range(0, len(packed) - FD_BYTES + 1, FD_BYTES):
-                fds.append(int.from_bytes(packed[at : at + FD_BYTES], sys.byteorder))
-    return data, fds
+def take_signals():
+    """A pipe that can be read whenever a child has ended."""
+    wake, woken = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wake
 
 
 class Guest:
-    """What runs here. ``running``: pid -> number of the request; ``programs``: folder of a run -> what it is;
-    ``printing``: number of the request -> what is printed for it."""
+    """The guest and what runs in it. ``over``: bwrap has ended. ``running``: pid -> number of the request;
+    ``programs``: folder of a run -> what it is; ``printing``: number of the request -> what is printed for it."""
 
-    def __init__(self, control, badness):
+    def __init__(self, control, userns):
         self.control = control
-        self.badness = badness
+        self.userns = userns
+        self.made = None
+        self.over = False
+        self.badness = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # while it is ours to open
         self.running = {}
         self.programs = {}
         self.printing = {}
 
     def answer(self, number, status):
-        self.control.send(b"%d %d" % (number, status))
+        try:
+            self.control.send(b"%d %d" % (number, status))
+        except OSError:
+            pass  # the worker is gone, which is seen next
 
     # What is waited for
 
@@ -141,7 +116,9 @@ class Guest:
 
     def handle(self, request, fds):
         op, number = request["op"], request["id"]
-        if op == "exec":
+        if op == "make":
+            self.answer(number, outcome(self.make, request))
+        elif op == "exec":
             self.exec(number, request, fds)
         elif op == "start":
             self.answer(number, outcome(self.start, request["folder"], request["spec"]))
@@ -157,15 +134,22 @@ class Guest:
         elif op == "listen":
             self.listen(number, request["port"])
 
+    def make(self, request):
+        try:
+            self.made = entering.make(request, self.userns)
+        except OSError as error:
+            print(f"tatin: {error}", file=sys.stderr, flush=True)  # which is the guest's file of errors by then
+            raise
+
     def exec(self, number, request, fds):
         try:
             pid = self.first_to_go(launcher.spawn, request["argv"], request["env"], request["cwd"], fds)
             self.running[pid] = number
         except OSError as error:
-            posix.write(fds[2], launcher.why_not(error, request["argv"]))
+            os.write(fds[2], launcher.why_not(error, request["argv"]))
             self.answer(number, launcher.not_started(error))
         for fd in fds:
-            posix.close(fd)
+            os.close(fd)
 
     def start(self, folder, spec):
         files = launcher.make_files(folder)
@@ -173,17 +157,17 @@ class Guest:
 
     def first_to_go(self, do, *arguments):
         """What is started inherits the badness, which is then taken back."""
-        posix.pwrite(self.badness, FIRST_TO_GO, 0)
+        os.pwrite(self.badness, FIRST_TO_GO, 0)
         try:
             return do(*arguments)
         finally:
-            posix.pwrite(self.badness, b"0", 0)
+            os.pwrite(self.badness, b"0", 0)
 
     def launcher(self, number, arguments, fd):
         """``follow FOLDER OFFSET OFFSET``, ``status FOLDER``, ``stop FOLDER GRACE``, as the launcher has them."""
         program = self.programs.get(arguments[1])
         if program is None:
-            posix.close(fd)
+            os.close(fd)
             self.answer(number, 1)
         elif arguments[0] == "follow":
             offsets = [int(arguments[2]), int(arguments[3])]
@@ -195,29 +179,29 @@ class Guest:
             self.printing[number] = Printer(fd, nothing_until(lambda: program.exit))
 
     def listen(self, number, port):
-        server = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-        try:
-            server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            server.bind(("127.0.0.1", port))
-            server.listen(64)
-            fds = server.fileno().to_bytes(FD_BYTES, sys.byteorder)
-            self.control.sendmsg([b"%d 0" % number], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
-        except OSError as error:
-            self.answer(number, error.errno or 1)
-        finally:
-            server.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+            try:
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind(("127.0.0.1", port))
+                server.listen(64)
+                socket.send_fds(self.control, [b"%d 0" % number], [server.fileno()])
+            except OSError as error:
+                self.answer(number, error.errno or 1)
 
     # What has ended
 
-    def reap(self):
-        """Whether any child is left."""
+    def reap(self, options=os.WNOHANG):
+        """Whether any child is left that still runs."""
         while True:
             try:
-                pid, status = posix.waitpid(-1, posix.WNOHANG)
+                pid, status = os.waitpid(-1, options)
             except ChildProcessError:
                 return False
             if pid == 0:
                 return True
+            if self.made is not None and pid == self.made.bwrap:
+                self.over = True
+                self.answer(-1, launcher.exit_code(status))
             number = self.running.pop(pid, None)
             if number is not None:
                 self.answer(number, launcher.exit_code(status))
@@ -233,26 +217,34 @@ class Guest:
             self.end_printing(number, 137)
 
     def end_printing(self, number, status):
-        posix.close(self.printing.pop(number).fd)
+        os.close(self.printing.pop(number).fd)
         self.answer(number, status)
 
     def kill_all(self):
-        """SIGKILL until no child is left: every orphan of the guest becomes a child of pid 1."""
+        """By the guest's first process, which alone the kernel spares: anybody else in there might be killed first."""
         while True:
             try:
-                posix.kill(-1, _signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            if not self.reap():
+                os.write(self.made.tell, b"\n")
+            except BrokenPipeError:  # it ends
                 return
-            select.select([], [], [], 0.001)
+            os.read(self.made.said, 1)
+            self.reap()
+            if all(name == "1" for name in os.listdir("/proc") if name.isdigit()):
+                return
+            time.sleep(0.001)
+
+    def end(self):
+        """End the guest, with its first process, and wait until all of it is gone."""
+        if self.made is not None:
+            os.close(self.made.tell)
+            self.reap(0)
 
 
 class Printer:
     """Writes pieces to a pipe as it takes them; an empty piece says that there is no more yet."""
 
     def __init__(self, fd, pieces):
-        posix.set_blocking(fd, False)
+        os.set_blocking(fd, False)
         self.fd = fd
         self.left = b""
         self._pieces = pieces
@@ -266,7 +258,7 @@ class Printer:
                     return piece is None
                 self.left = piece
             try:
-                self.left = self.left[posix.write(self.fd, self.left) :]
+                self.left = self.left[os.write(self.fd, self.left) :]
             except BlockingIOError:
                 return False
             except OSError:
@@ -289,31 +281,32 @@ def outcome(do, *arguments):
 
 def write_files(files, mode):
     """Folders are made, what is in the place of a file is replaced: never followed, never waited for."""
-    for path, data in files.items():
+    for path, text in files.items():
         for at in range(1, len(path)):
             if path[at] == "/":
                 try:
-                    posix.mkdir(path[:at], 0o755)
+                    os.mkdir(path[:at], 0o755)
                 except FileExistsError:
                     pass
         try:
-            posix.unlink(path)
+            os.unlink(path)
         except FileNotFoundError:
             pass
-        fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, mode)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            posix.fchmod(fd, mode)
+            os.fchmod(fd, mode)
+            data = text.encode("latin-1")
             while data:
-                data = data[posix.write(fd, data) :]
+                data = data[os.write(fd, data) :]
         finally:
-            posix.close(fd)
+            os.close(fd)
 
 
 def signal_group(pid):
     try:
-        posix.killpg(pid, _signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
     except OSError:
         try:
-            posix.kill(pid, _signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except OSError:
             pass
