@@ -241,8 +241,8 @@ async def test_a63_what_kills_whatever_it_can_is_killed(guest: Sandbox) -> None:
     assert (await guest.run(["echo", "alive"])).stdout == b"alive\n"
 
 
-async def test_orphans_are_reaped(guest: Sandbox) -> None:
-    """Each would count as a process of the guest for ever."""
+async def test_a60_orphans_are_reaped(guest: Sandbox) -> None:
+    """A60: each would count as a process of the guest for ever."""
     await guest.run(["bash", "-c", "for i in $(seq 100); do (sleep 0.01 &); done"])
 
     count = "while [ $(ls -d /proc/[0-9]* | wc -l) -gt 5 ]; do sleep 0.1; done"  # two shells, ls, wc, the first process

@@ -381,8 +381,7 @@ async def communicate(process: GuestProcess, stdin: bytes, max_output_bytes: int
     """Write ``stdin`` to it, read both of its streams up to this many bytes each, and wait for its end."""
 
     async def feed() -> None:
-        if stdin:
-            await process.write(stdin)
+        await process.write(stdin)
         await process.close_stdin()
 
     async def drain(stream: Literal["stdout", "stderr"]) -> tuple[bytes, bool]:
@@ -394,7 +393,10 @@ async def communicate(process: GuestProcess, stdin: bytes, max_output_bytes: int
             cut = cut or len(chunk) > room
         return bytes(kept), cut
 
-    (stdout, out_cut), (stderr, err_cut), _ = await together(drain("stdout"), drain("stderr"), feed())
+    if not stdin:
+        await process.close_stdin()
+    feeding = [feed()] if stdin else []
+    (stdout, out_cut), (stderr, err_cut), *_ = await together(drain("stdout"), drain("stderr"), *feeding)
     return CommandResult(await process.wait(), stdout, stderr, out_cut or err_cut)
 
 
