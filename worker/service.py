@@ -104,9 +104,9 @@ def uninstall(wanted: Service, run: Run | None = None) -> bool:
     Raises:
         PartMissing: it does not end; it is still there.
     """
-    if not wanted.path.exists():
-        return False
     run = run or _run
+    if not wanted.path.exists() and not _is_loaded(wanted, run):
+        return False
     _end(wanted, run)
     wanted.path.unlink(missing_ok=True)
     _quietly(run, wanted.after, COMMAND_SECONDS)
@@ -127,16 +127,23 @@ def _end(wanted: Service, run: Run) -> None:
     old one drains."""
     deadline = time.monotonic() + wanted.stop_seconds
     _quietly(run, wanted.stop, wanted.stop_seconds)
-    while wanted.loaded:
-        try:
-            run(wanted.loaded, COMMAND_SECONDS)
-        except PartMissing:
-            return
+    while _is_loaded(wanted, run):
         if time.monotonic() > deadline:
             raise PartMissing(
                 f"The service that is there has not ended after {wanted.stop_seconds:g} s.", try_=wanted.look
             )
         time.sleep(LOOK_SECONDS)
+
+
+def _is_loaded(wanted: Service, run: Run) -> bool:
+    """Whether launchd has it, running or not, with its file or without."""
+    if not wanted.loaded:
+        return False
+    try:
+        run(wanted.loaded, COMMAND_SECONDS)
+    except PartMissing:
+        return False
+    return True
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -82,7 +82,8 @@ def _as_service(action: Action, flags: list[str]) -> int:
         say("one is there; it ends when what it runs has ended")
     if action is Action.UNINSTALL:
         home.reach.unlink(missing_ok=True)
-        say(f"✓ removed {wanted.path}" if uninstall(wanted) else f"No service is installed: no {wanted.path}")
+        removed = uninstall(wanted)
+        say("✓ the service has ended and is removed" if removed else f"No service is installed: no {wanted.path}")
         return EXIT_OK
     home.reach.unlink(missing_ok=True)
     install(wanted, settings)

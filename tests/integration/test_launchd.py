@@ -72,10 +72,17 @@ def test_an_agent_starts_is_replaced_and_ends(agent: Service, settings: Settings
 def test_an_agent_whose_file_was_removed_is_replaced(agent: Service, settings: Settings) -> None:
     first = installed(agent, settings)
     agent.path.unlink()
-    assert not uninstall(agent), "there is none to be seen"
     second = installed(agent, settings)
     assert not lives(first.pid)
     assert lives(second.pid)
+
+
+def test_an_agent_whose_file_was_removed_is_uninstalled(agent: Service, settings: Settings) -> None:
+    first = installed(agent, settings)
+    agent.path.unlink()
+    assert uninstall(agent)
+    assert not lives(first.pid)
+    assert not uninstall(agent)
 
 
 def test_what_launchd_refuses_leaves_nothing(agent: Service, settings: Settings) -> None:
