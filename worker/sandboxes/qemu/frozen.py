@@ -10,7 +10,6 @@ over the copy's own forwarded port, with the host key that is in the state and i
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import io
 import json
 import logging
@@ -30,6 +29,7 @@ from worker.images.store import Image
 from worker.sandboxes import host_process
 from worker.sandboxes.base import Capabilities
 from worker.sandboxes.qemu import process, qmp
+from worker.sandboxes.qemu.lock import let_go, take
 from worker.sandboxes.qemu.machine import Shape, arguments, disk_of
 from worker.sandboxes.qemu.waiting import until
 from worker.sandboxes.remote import RemoteSandbox
@@ -43,6 +43,7 @@ KEPT = 4
 """States on the disk at once, some 300 MB each; the longest unused goes."""
 SEED_BYTES = 64 * 1024
 DRAFT = ".draft-"
+LOCK = ".lock-"
 NOTE = "frozen.json"
 CAPABILITIES = Capabilities(separate_kernel=True, egress_control=True, survives_worker=True, snapshot=True, sudo=True)
 _WARM_UP = "python3 -c 'import json, tarfile'; git --version; tar --version; sudo -n true; find /usr/bin -name x"
@@ -90,23 +91,33 @@ class FrozenStates:
             await asyncio.to_thread(shutil.rmtree, self._root / shape.key, ignore_errors=True)
 
     async def clear_drafts(self) -> None:
-        """What a worker that died while it made a state has left: its machine too."""
-        for draft in self._root.glob(f"{DRAFT}*"):
-            with (self._root / f".lock-{draft.name.removeprefix(DRAFT)}").open("a") as file:
-                if _locked(file):
-                    await _end(draft)
+        """What a worker that died while it made a state has left: its machine and its lock too."""
+        left = [path.name.removeprefix(prefix) for prefix in (DRAFT, LOCK) for path in self._root.glob(f"{prefix}*")]
+        for key in set(left):
+            lock = take(self._root / f"{LOCK}{key}")
+            if lock is not None:
+                try:
+                    await _end(self._root / f"{DRAFT}{key}")
+                finally:
+                    let_go(lock)
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
         """One at a time makes or removes a state: a worker and a person's commands are different processes."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._root / f".lock-{key}").open("a") as file:
+        lock: IO[str] | None = None
 
-            async def locked() -> bool:
-                return _locked(file)
+        async def is_taken() -> bool:
+            nonlocal lock
+            lock = take(self._root / f"{LOCK}{key}")
+            return lock is not None
 
-            await until(locked, 2 * BOOT_SECONDS, f"The frozen state {key} was not free", pause=0.2)
+        await until(is_taken, 2 * BOOT_SECONDS, f"The frozen state {key} was not free", pause=0.2)
+        assert lock is not None  # it was waited for
+        try:
             yield
+        finally:
+            let_go(lock)
 
     async def _make(self, shape: Shape, image: Image, key: KeyPair, folder: Path) -> None:
         started = time.monotonic()
@@ -176,14 +187,6 @@ def take_over(source: Home, target: Home) -> None:
     for note in (source.machines / "frozen").glob(f"*/{NOTE}"):
         if not (root / note.parent.name).exists():
             note.parent.rename(root / note.parent.name)
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 async def new_disk(folder: Path, backing: Path) -> None:
