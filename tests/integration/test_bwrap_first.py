@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tests.support.wait import until
 from worker.sandboxes.base import SandboxSpec
+from worker.sandboxes.bwrap import provider as provider_module
+from worker.sandboxes.bwrap import sandbox as sandbox_module
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.names import sandbox_name
 
@@ -44,6 +47,27 @@ async def test_a_guest_outlives_the_fork_server_and_the_next_has_a_new_one(tmp_p
     assert (await second.run(["echo", "second"])).stdout == b"second\n"
     for sandbox in (first, second):
         await provider.destroy(sandbox.name)
+
+
+async def test_a_fork_server_that_stands_still_is_an_error_and_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pid of a warden that has not told it is not to be killed: it is 0, which is our own process group."""
+    monkeypatch.setattr(provider_module, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(sandbox_module, "CLOSE_SECONDS", 0.3)
+    before = _fork_servers()
+    provider = _provider(tmp_path)
+    await provider.destroy((await provider.create(_spec(1))).name)
+    (server,) = _fork_servers() - before
+    os.kill(server, signal.SIGSTOP)
+    try:
+        with pytest.raises(SandboxError, match="not ready within"):
+            await provider.create(_spec(2))
+        assert await provider.list() == []
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert (await (await provider.create(_spec(3))).run(["echo", "third"])).stdout == b"third\n"
+    await provider.destroy(_spec(3).name)
 
 
 async def test_the_fork_server_ends_with_its_provider(tmp_path: Path) -> None:

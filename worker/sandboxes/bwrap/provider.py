@@ -161,7 +161,8 @@ class BwrapProvider(SandboxProvider):
         except (SandboxError, TimeoutError) as error:
             await sandbox.close()
             del self._live[spec.name]
-            raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=_said(layout) or str(error)) from error
+            seen = _said(layout) or str(error) or f"it was not ready within {READY_SECONDS:g} s"
+            raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=seen) from error
         return sandbox
 
     async def _clear(self, name: str) -> None:

@@ -61,10 +61,11 @@ class BwrapSandbox(Sandbox):
         self._limits = limits
         self._env = dict(env)
         self._next = 0
-        self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._hello: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
+        self._answers = {HELLO: self._hello}
         self._servers: list[asyncio.Server] = []
         self._dead = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
         self._oom_kills = 0
         self._peak_mib: int | None = None
         control.setblocking(False)
@@ -120,7 +121,7 @@ class BwrapSandbox(Sandbox):
     async def usage(self) -> SandboxUsage:
         self._note_limits()
         return SandboxUsage(
-            cpu_seconds=tree_cpu_seconds(self.warden),
+            cpu_seconds=None if self._dead.is_set() else tree_cpu_seconds(self.warden),
             peak_memory_mib=self._peak_mib,
             oom_kills=self._oom_kills,
             limits_hit=tuple(sorted(self._limits_hit)),
@@ -138,9 +139,8 @@ class BwrapSandbox(Sandbox):
     async def make(self, making: Mapping[str, Any], note: Callable[[int], None]) -> None:
         """Have the warden make the guest (``making``: its request); ``note`` is told the warden's pid. Raises
         SandboxError."""
-        hello = self._answers.setdefault(HELLO, self._loop.create_future())
         _, made = self._send({"op": "make", **making})
-        pid, _ = await hello
+        pid, _ = await self._hello
         if pid <= 0:
             raise SandboxError("No process can be started for a sandbox.", seen=os.strerror(-pid))
         self.warden = pid
@@ -165,9 +165,11 @@ class BwrapSandbox(Sandbox):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._dead.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.kill(self.warden, signal.SIGKILL)  # it lives: its socket is open
-            await self._dead.wait()
+            if self.warden:
+                os.kill(self.warden, signal.SIGKILL)  # it lives, for its socket is open
+                await self._dead.wait()
+            else:
+                self._has_ended()  # there is none, or it ends when it is at last forked
 
     # Inside
 

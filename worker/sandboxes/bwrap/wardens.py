@@ -82,4 +82,5 @@ def _start() -> socket.socket:
     except (OSError, subprocess.SubprocessError) as error:
         ours.close()
         raise SandboxError("The fork server of the sandboxes cannot be started.", seen=str(error)) from error
+    ours.setblocking(False)  # one that reads no more is as good as gone
     return ours
