@@ -116,7 +116,8 @@ def test_a_machine_that_goes_down_blames_no_job(one: Fleet) -> None:
     host = one.host("h1")
     jobs = _going(one, 2)
     worker = psutil.Process(host.pid)
-    for process in [*worker.children(recursive=True), worker]:
+    assert len(_processes_of(host.home.root)) > 4, "fork server, wardens, bwrap"
+    for process in [*_processes_of(host.home.root), *worker.children(recursive=True), worker]:
         with suppress(psutil.NoSuchProcess):  # gone with the one before
             process.send_signal(signal.SIGTERM)
     assert host.ended() == 0
@@ -135,6 +136,10 @@ def test_no_helper_outlives_a_killed_worker(one: Fleet) -> None:
 
 
 def _left_of(home: Path) -> list[str]:
+    return [f"{process.pid} {process.cmdline()}" for process in _processes_of(home)]
+
+
+def _processes_of(home: Path) -> list[psutil.Process]:
     """Processes of this home: by their environment, their folder or their command line."""
     found = []
     for process in psutil.process_iter():
@@ -143,5 +148,5 @@ def _left_of(home: Path) -> list[str]:
         except (psutil.Error, OSError):
             continue
         if process.pid != os.getpid() and any(str(home) in text for text in seen):
-            found.append(f"{process.pid} {process.cmdline()}")
+            found.append(process)
     return found

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tatin_jobs.errors import DiskFull
@@ -122,12 +123,15 @@ async def test_a_guest_that_takes_too_long_is_cut_off_also_when_bytes_are_always
     assert [path.name for path in below(clone.folder)] == ["manifest.json"]
 
 
-async def test_a_sandbox_that_dies_meanwhile_keeps_what_came_whole(clone: Clone) -> None:
+@pytest.mark.parametrize("killed", ["warden", "bwrap"])
+async def test_a_sandbox_that_dies_meanwhile_keeps_what_came_whole(clone: Clone, killed: str) -> None:
     """F53, F57"""
     await clone.sh("cd ~/work; for n in $(seq 40); do head -c 5000000 /dev/urandom >f$n; done")
     await snapshot(clone.sandbox, clone.spec())
 
-    process = clone.sandbox._process  # type: ignore[attr-defined]
+    process = psutil.Process(clone.sandbox.warden)  # type: ignore[attr-defined]
+    if killed == "bwrap":
+        (process,) = process.children()
     staging = clone.folder / ".collecting"
     collecting = asyncio.create_task(collect(clone.sandbox, clone.spec(), clone.folder))
     await asyncio.to_thread(until, lambda: (staging / "artifacts").is_dir())

@@ -55,7 +55,7 @@ class BwrapProvider(SandboxProvider):
         self._home_id = home_id
         self._live: dict[str, BwrapSandbox] = {}
         self._shared = Shared(home.sandboxes / SHARED_FOLDER)
-        self._wardens = Wardens()
+        self._wardens = Wardens(home.sandboxes)
         self._userns: int | None = None
         self._prepared = False
         self._preparing = asyncio.Lock()

@@ -13,22 +13,24 @@ from tatin_jobs.errors import SandboxError
 
 START_SECONDS = 20.0
 _FOLDER = Path(__file__).parent
-_PROGRAM = "import sys; sys.path += sys.argv[2:]; import fork_server; fork_server.main(int(sys.argv[1]))"
+_PROGRAM = "import sys; sys.path += sys.argv[2:4]; import fork_server; fork_server.main(int(sys.argv[1]))"
 """The folders come last: nothing in them takes the place of a module of the standard library."""
 
 
 class Wardens:
-    """Gives a warden at a time; the fork server is started at the first and again when it is gone, and ends with this.
+    """Gives a warden at a time. The fork server is started at the first and again when it is gone, and ends with this.
+    ``root``: where the sandboxes lie, for whoever looks at the processes of a host.
 
     It is no child of ours for long: its first process forks it and ends, so that nobody has to wait for it later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._server: socket.socket | None = None
 
     def start(self) -> None:
         """Start the fork server, which takes 30 ms. Raises SandboxError."""
-        self._server = _start()
+        self._server = _start(self._root)
         weakref.finalize(self, self._server.close)
 
     def new(self, userns: int | None) -> socket.socket:
@@ -62,13 +64,13 @@ class Wardens:
                 return
 
 
-def _start() -> socket.socket:
+def _start(root: Path) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    argv = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(theirs.fileno()), str(_FOLDER), str(_FOLDER.parent)]
+    arguments = [str(theirs.fileno()), str(_FOLDER), str(_FOLDER.parent), str(root)]
     try:
         with theirs:
             subprocess.run(
-                argv,
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
