@@ -57,6 +57,11 @@ class Facts:
     """Its host and port."""
     network: GuestNetwork | None = None
 
+    @property
+    def patch(self) -> bytes | None:
+        """The patch, where it came with the snapshot."""
+        return self.snapshot.patch if self.snapshot else None
+
     def going(
         self, started: float, base_tar: Path | None, transcript_paths: Sequence[str], route_token: str | None
     ) -> Going:
@@ -71,7 +76,7 @@ class Facts:
             transcript_paths=tuple(transcript_paths),
             route_token=route_token,
             allow_lists=self.network.lists() if self.network else {},
-            snapshot=self.snapshot,
+            snapshot=self.snapshot if self.patch is None else None,  # one that the guest has no file of is taken again
         )
 
     def go_on(self, going: Going) -> None:

@@ -93,18 +93,19 @@ def host_programs() -> Iterator[set[str]]:
         thread.join()
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["by a file", "at once"])
 @pytest.mark.parametrize("plant", PLANT.values(), ids=PLANT)
-async def test_a24_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str) -> None:
+async def test_a24_what_is_planted_neither_runs_nor_changes_the_patch(clone: Clone, plant: str, last: bool) -> None:
     """A24."""
-    await try_plant(clone, plant)
+    await try_plant(clone, plant, last=last)
 
 
-async def try_plant(clone: Clone, plant: str) -> None:
+async def try_plant(clone: Clone, plant: str, *, last: bool = False) -> None:
     """What the shell line ``plant`` leaves in the guest does not run, and the patch is true to the tree."""
     await clone.sh(f"printf '#!/bin/sh\\necho ran >>/home/agent/ran\\ncat\\n' >{EVIL}; chmod +x {EVIL}")
     await clone.sh(f"{WORK}; {plant}")
     await clone.sh("/bin/rm -f ~/ran", cwd="/")
-    taken, collected = await clone.bring_back()
+    taken, collected = await clone.bring_back(last=last)
     assert (taken.patch_missing, taken.left_out, collected.incomplete) == (None, (), None)
     await clone.sh("test ! -e /home/agent/ran", cwd="/")
     assert clone.applied() == await clone.tree()

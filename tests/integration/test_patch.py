@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest_asyncio
 
 from tatin_jobs.home import Home
 from tests.support.clones import Clone, cloned, commit, full_repository, git, sandbox_in, small_repository, tree_of
-from worker.collect import CollectLimits
+from worker.collect import CollectLimits, collect, snapshot
 from worker.sandboxes.base import Sandbox
 
 pytestmark = [pytest.mark.needs("bwrap", "git"), pytest.mark.asyncio(loop_scope="module")]
@@ -91,10 +93,11 @@ async def clone(guest: tuple[Sandbox, Home], source: Path, tmp_path: Path) -> Cl
     return await cloned(*guest, source, tmp_path / "attempt-1")
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["by a file", "at once"])
 @pytest.mark.parametrize("line", CHANGES.values(), ids=CHANGES)
-async def test_the_patch_gives_the_same_tree_on_a_fresh_clone(clone: Clone, line: str) -> None:
+async def test_the_patch_gives_the_same_tree_on_a_fresh_clone(clone: Clone, line: str, last: bool) -> None:
     await clone.sh(line)
-    taken, collected = await clone.bring_back()
+    taken, collected = await clone.bring_back(last=last)
     assert (taken.patch_missing, taken.left_out) == (None, ())
     assert collected.incomplete is None
     assert clone.applied() == tree_of(clone.repo)
@@ -108,6 +111,42 @@ async def test_a_change_within_the_second_of_the_clone_is_seen(clone: Clone) -> 
         await clone.sandbox.run(["sleep", "0.1"])
     taken, _ = await clone.bring_back()
     assert taken.files_changed == 1
+    assert clone.applied() == tree_of(clone.repo)
+
+
+async def test_a_patch_that_is_all_that_is_kept_comes_with_the_snapshot(clone: Clone) -> None:
+    await clone.sh("echo more >>a.txt; echo new >new.txt")
+    taken = await snapshot(clone.sandbox, clone.spec(), last=True)
+    assert taken.patch
+    again = await snapshot(clone.sandbox, clone.spec(), last=True)  # by the next worker
+    await clone.sh("rm -rf /run/tatin/snapshot")  # nothing of the guest is needed any more
+    collected = await collect(clone.sandbox, clone.spec(), clone.folder, taken=taken)
+    assert (clone.folder / "changes.patch").read_bytes() == taken.patch
+    assert collected.patch_bytes == taken.patch_bytes == len(taken.patch)
+    assert clone.applied() == tree_of(clone.repo)
+    assert again == taken
+    first = json.loads((clone.folder / "manifest.json").read_text())
+    by_file, _ = await clone.bring_back()
+    assert by_file == replace(taken, patch=None)
+    assert json.loads((clone.folder / "manifest.json").read_text()) == first
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo x >../report.txt",
+        "echo x >../.hidden",
+        "mkdir ../empty; rmdir ../empty; ln -s nowhere ../link",
+        "git commit -qam work",
+        "head -c 300000 /dev/urandom >large.bin",
+    ],
+    ids=["an artifact", "a hidden one", "a link", "a commit", "a long patch"],
+)
+async def test_a_patch_that_is_long_or_not_all_that_is_kept_comes_by_a_file(clone: Clone, line: str) -> None:
+    await clone.sh(f"echo more >>a.txt; {line}")
+    taken, collected = await clone.bring_back(last=True)
+    assert taken.patch is None
+    assert (taken.patch_missing, collected.incomplete) == (None, None)
     assert clone.applied() == tree_of(clone.repo)
 
 
@@ -189,7 +228,7 @@ async def test_a_sha256_repository_comes_and_goes(guest: tuple[Sandbox, Home], t
 
 async def test_a_patch_over_the_limit_is_kept_as_an_artifact_and_names_the_largest(clone: Clone) -> None:
     await clone.sh("head -c 3000000 /dev/urandom >large.bin; head -c 1000000 /dev/urandom >medium.bin; echo x >small")
-    taken, collected = await clone.bring_back(CollectLimits(patch_bytes=MIB))
+    taken, collected = await clone.bring_back(CollectLimits(patch_bytes=MIB), last=True)
     assert collected.patch_bytes is None
     assert not (clone.folder / "changes.patch").exists()
     assert taken.patch_missing
@@ -214,7 +253,7 @@ async def test_a_patch_over_the_limit_is_kept_as_an_artifact_and_names_the_large
 )
 async def test_a_patch_that_cannot_be_made_says_why_and_the_rest_comes_back(clone: Clone, line: str, why: str) -> None:
     await clone.sh(f"echo kept >~/work/report.txt; {line}")
-    taken, collected = await clone.bring_back(base_tar=None)
+    taken, collected = await clone.bring_back(last=True, base_tar=None)
     assert taken.patch_missing
     assert why in taken.patch_missing
     assert taken.changed
@@ -224,7 +263,7 @@ async def test_a_patch_that_cannot_be_made_says_why_and_the_rest_comes_back(clon
 
 async def test_a_name_that_git_refuses_is_named_and_the_rest_is_in_the_patch(clone: Clone) -> None:
     await clone.sh("mkdir 'git~1'; echo x >'git~1/config'; echo more >>a.txt")
-    taken, _ = await clone.bring_back()
+    taken, _ = await clone.bring_back(last=True)
     assert taken.patch_missing is None
     assert any("git~1" in text for text in taken.left_out)
     assert taken.files_changed == 1

@@ -128,13 +128,18 @@ class Clone:
         self.folder.mkdir(exist_ok=True)
 
     async def bring_back(
-        self, limits: CollectLimits | None = None, unpackers: Unpackers | None = None, **changes: object
+        self,
+        limits: CollectLimits | None = None,
+        unpackers: Unpackers | None = None,
+        *,
+        last: bool = False,
+        **changes: object,
     ) -> tuple[Snapshot, Collected]:
-        """Snapshot and collect into ``folder``, with every process of the guest dead."""
+        """Snapshot and collect into ``folder``, with every process of the guest dead. ``last``: as for ``snapshot``."""
         await self.sandbox.kill_all()
         spec = self.spec(**changes)
-        taken = await snapshot(self.sandbox, spec, limits)
-        return taken, await collect(self.sandbox, spec, self.folder, limits, unpackers=unpackers)
+        taken = await snapshot(self.sandbox, spec, limits, last=last)
+        return taken, await collect(self.sandbox, spec, self.folder, limits, taken=taken, unpackers=unpackers)
 
     async def tree(self) -> Tree:
         """What lies in the guest's clone, seen from inside."""

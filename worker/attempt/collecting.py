@@ -31,12 +31,15 @@ async def bring_back(parts: Parts, sandbox: Sandbox, seconds: float) -> None:
 
 async def take_snapshot(parts: Parts, sandbox: Sandbox) -> None:
     """The repository as the agent left it, which the patch is made of."""
-    parts.facts.snapshot = await snapshot(sandbox, _collect_spec(parts))
+    verify = parts.spec.verify
+    last = verify is None or verify.where == "fresh"  # that runs in another sandbox
+    parts.facts.snapshot = await snapshot(sandbox, _collect_spec(parts), last=last)
 
 
 async def _pull(parts: Parts, sandbox: Sandbox, seconds: float) -> None:
     """Everything that is kept, within this time: what came whole by then is kept."""
-    await sandbox.kill_all()
+    if parts.facts.patch is None:  # with all of it here, nothing that runs there matters
+        await sandbox.kill_all()
     parts.facts.saw_usage(await sandbox.usage())
     if parts.facts.snapshot is None and parts.facts.commit is not None:
         await take_snapshot(parts, sandbox)
@@ -46,6 +49,7 @@ async def _pull(parts: Parts, sandbox: Sandbox, seconds: float) -> None:
         _collect_spec(parts),
         parts.folder,
         limits,
+        taken=parts.facts.snapshot,
         timeout_seconds=max(5, seconds - COLLECT_MARGIN_SECONDS),
         unpackers=parts.context.unpackers,
     )

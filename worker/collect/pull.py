@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
-from collections.abc import AsyncGenerator
+import tarfile
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -13,16 +15,17 @@ from typing import Final
 from tatin_jobs.errors import DiskFull, SandboxError
 from tatin_jobs.results import sync_folder
 from worker.collect.globs import Search, plan_search
-from worker.collect.spec import Artifact, Collected, CollectSpec
+from worker.collect.snapshot import BESIDE
+from worker.collect.spec import Artifact, Collected, CollectSpec, Snapshot
 from worker.collect.unpackers import Unpackers
 from worker.sandboxes.base import GuestProcess, Sandbox
 from worker.unpacker.layout import ARTIFACTS, BUNDLE_FILE, MANIFEST_FILE, PATCH_FILE, TRANSCRIPT, CollectLimits
 from worker.unpacker.names import shown
-from worker.unpacker.unpack import Unpacked
+from worker.unpacker.unpack import Unpacked, Unpacker
 
 COLLECT_SECONDS = 1800
 STAGING = ".collecting"
-_SCRIPT: Final = Path(__file__).with_name("pull.sh").read_text()
+_SCRIPT: Final = BESIDE + Path(__file__).with_name("pull.sh").read_text()
 _CHUNK_BYTES = 2**18
 _PLACES = (ARTIFACTS, TRANSCRIPT, BUNDLE_FILE, PATCH_FILE, MANIFEST_FILE)
 """What may come to lie in an attempt's folder, in the order in which it is put there."""
@@ -34,10 +37,12 @@ async def collect(
     folder: Path,
     limits: CollectLimits | None = None,
     *,
+    taken: Snapshot | None = None,
     timeout_seconds: float = COLLECT_SECONDS,
     unpackers: Unpackers | None = None,
 ) -> Collected:
     """Bring the snapshot, the artifacts and the transcripts into ``folder``; all of it is on the disk on return.
+    ``taken``: the snapshot; with a patch in it the guest is asked for nothing.
 
     What is cut off, by the limit of time or by the sandbox's death, leaves what came whole and says so in
     ``incomplete``. ``unpackers``: those of the worker; None starts a child for this call alone. Safe to call again:
@@ -57,14 +62,12 @@ async def collect(
     except FileExistsError:  # an earlier call was killed
         await asyncio.to_thread(_make_empty, staging)
     try:
-        async with AsyncExitStack() as stack:
-            if unpackers is None:
-                unpackers = await stack.enter_async_context(Unpackers())
-            process = await stack.enter_async_context(sandbox.exec(_argv(spec, search, limits), cwd="/"))
-            await process.close_stdin()
-            stream = _Stream(process, timeout_seconds)
-            unpacked = await unpackers.unpack(staging, stream.data(), limits, home=spec.home)
-            incomplete = unpacked.incomplete or await stream.ending()
+        if taken is not None and taken.patch is not None:
+            unpacked = await asyncio.to_thread(_unpack_patch, taken.patch, staging, limits, spec.home)
+            incomplete = unpacked.incomplete
+        else:
+            argv = _argv(spec, search, limits)
+            unpacked, incomplete = await _pull(sandbox, argv, staging, spec.home, limits, timeout_seconds, unpackers)
         if unpacked.disk_full:
             raise DiskFull(
                 f"The host has no room for the results of sandbox '{sandbox.name}'.",
@@ -76,7 +79,36 @@ async def collect(
     finally:
         if not published:
             await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
-    return _collected(unpacked, search, stream.cut or incomplete)
+    return _collected(unpacked, search, incomplete)
+
+
+async def _pull(
+    sandbox: Sandbox,
+    argv: Sequence[str],
+    staging: Path,
+    home: str,
+    limits: CollectLimits,
+    timeout_seconds: float,
+    unpackers: Unpackers | None,
+) -> tuple[Unpacked, str | None]:
+    """Unpack what the guest sends; also why that is not all, where it is not."""
+    async with AsyncExitStack() as stack:
+        if unpackers is None:
+            unpackers = await stack.enter_async_context(Unpackers())
+        process = await stack.enter_async_context(sandbox.exec(argv, cwd="/"))
+        await process.close_stdin()
+        stream = _Stream(process, timeout_seconds)
+        unpacked = await unpackers.unpack(staging, stream.data(), limits, home=home)
+        return unpacked, stream.cut or unpacked.incomplete or await stream.ending()
+
+
+def _unpack_patch(patch: bytes, staging: Path, limits: CollectLimits, home: str) -> Unpacked:
+    """The same for a patch that is here already. Its name is ours and its bytes are read by nobody, so no child need
+    stand between."""
+    member = tarfile.TarInfo(PATCH_FILE)
+    member.size = len(patch)
+    tar = member.tobuf(tarfile.USTAR_FORMAT) + patch + bytes(-len(patch) % tarfile.BLOCKSIZE)
+    return Unpacker(str(staging), limits, home).run(io.BytesIO(tar).read)
 
 
 class _Stream:
@@ -140,9 +172,8 @@ class _Stream:
 def _argv(spec: CollectSpec, search: Search, limits: CollectLimits) -> list[str]:
     transcripts = [path[1:] for path in spec.transcript_paths if path.startswith("/") and path.isprintable()]
     lists = ("\n".join(paths) for paths in (search.roots, search.repo_roots, transcripts))
-    repo = f"./{spec.repo_path.removeprefix(f'{spec.home}/')}"
-    most = str(limits.file_bytes)
-    return ["/bin/sh", "-c", _SCRIPT, "sh", spec.home, spec.snapshot_path, repo, search.pattern, most, *lists]
+    own = (spec.home, spec.snapshot_path, spec.repo_below_home, search.pattern, str(limits.file_bytes))
+    return ["/bin/sh", "-c", _SCRIPT, "sh", *own, *lists]
 
 
 def _make_empty(staging: Path) -> None:

@@ -6,12 +6,10 @@
 # Names tell what is what: `changes.patch`, `commits.bundle`, `left_out` (names of files over $5), `./...` an artifact,
 # else a transcript.
 # The lists are split at their newlines (IFS), and nothing in them is expanded (-f).
-set -uf
+set -u
 PATH=/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin LC_ALL=C COPYFILE_DISABLE=1
 export PATH LC_ALL COPYFILE_DISABLE
 home=$1 snapshot=$2 repo=$3 pattern=$4 most=$5 roots=$6 repo_roots=$7 transcripts=$8
-IFS='
-'
 work=$snapshot.out status=0
 list=$work/list long=$work/left_out
 export long
@@ -32,30 +30,17 @@ wanted() { # only those names of the list $1 that the pattern wants; as lines, f
 pack() { # the files of $list, below the folder at hand
     if [ -s "$list" ]; then tar --null --no-recursion -cf - -T "$list" || status=1; fi
 }
-anything() { # whether there is more to find than the repository, which is most often all
-    if [ -n "$transcripts$repo_roots" ]; then return 0; fi
-    for root in $roots; do
-        if [ -d "$root" ] && [ ! -L "$root" ] && [ -r "$root" ] && [ -x "$root" ]; then
-            set +f
-            set -- "$root"/* "$root"/.[!.]* "$root"/..?*
-            set -f
-        else
-            set -- "$root"
-        fi
-        for name; do
-            if [ "$name" != "$repo" ] && { [ -e "$name" ] || [ -L "$name" ]; }; then return 0; fi
-        done
-    done
-    return 1
-}
 set --
 if [ -f "$snapshot/changes.patch" ]; then set -- changes.patch; fi
 if [ $# -gt 0 ] && [ -f "$snapshot/commits.bundle" ]; then set -- "$@" commits.bundle; fi
-if cd "$home" && ! anything; then
+if ! beside "$home" "$repo" "$roots" "$repo_roots$transcripts"; then
     if [ $# -gt 0 ]; then exec tar -C "$snapshot" -cf - "$@"; fi
     exit 0
 fi
 if [ $# -gt 0 ]; then tar -C "$snapshot" -cf - "$@" || status=1; fi
+IFS='
+'
+set -f
 if [ -e "$work" ] || [ -L "$work" ]; then
     chmod -R u+rwx "$work" 2>/dev/null
     rm -rf "$work"

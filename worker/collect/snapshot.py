@@ -9,20 +9,30 @@ from typing import Final
 
 from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.units import format_size
+from worker.collect.globs import plan_search
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.collect.spec import CollectSpec, Snapshot
-from worker.sandboxes.base import Sandbox
+from worker.sandboxes.base import CommandResult, GuestProcess, Sandbox, together
 from worker.sandboxes.transfer import push_tar
 from worker.unpacker.layout import CollectLimits
 from worker.unpacker.names import shown
 
 SNAPSHOT_SECONDS = 600
 SPARE_SECONDS = 60
-_SCRIPT: Final = Path(__file__).with_name("snapshot.sh").read_text()
+WHOLE_BYTES = 2**18
+"""Of a patch that comes with the report: the worker holds it until the attempt's end."""
+BESIDE: Final = Path(__file__).with_name("beside.sh").read_text()
+_SCRIPT: Final = BESIDE + Path(__file__).with_name("snapshot.sh").read_text()
 _MAKE_FOLDER: Final = 'chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
+_STDERR_BYTES = 2**18
+_WHOLE: Final = b"whole\n"
 _STAT = re.compile(rb" (\d{1,12}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?")
 _NUMBER = re.compile(rb"\d{1,15}")
 _Report = dict[bytes, list[bytes]]
+
+
+class _TooLong(Exception):
+    """More was printed than is read at once."""
 
 
 async def snapshot(
@@ -30,9 +40,13 @@ async def snapshot(
     spec: CollectSpec,
     limits: CollectLimits | None = None,
     *,
+    last: bool = False,
     timeout_seconds: float = SNAPSHOT_SECONDS,
 ) -> Snapshot:
     """Make the patch and the bundle in the guest, where ``collect`` finds them. The agent must be dead.
+
+    ``last``: nothing will run in the guest before ``collect``. Then a patch that is not long and all that is kept comes
+    at once, and is in the Snapshot.
 
     Where the agent removed or broke the guest's ``.git``, ``spec.base_tar`` is sent in again. A repository that git
     cannot read all the same is a Snapshot with ``patch_missing``, no error.
@@ -45,7 +59,10 @@ async def snapshot(
     limits = limits or CollectLimits()
     try:
         async with asyncio.timeout(timeout_seconds):
-            report = await _report(sandbox, spec, spec.base_commit, limits, spare="")
+            found = await _at_once(sandbox, spec, spec.base_commit, limits) if last else None
+            if isinstance(found, Snapshot):
+                return found
+            report = found or await _report(sandbox, spec, spec.base_commit, limits, spare="")
             if b"lost" in report and spec.base_tar is not None and await asyncio.to_thread(spec.base_tar.is_file):
                 spare = await _send_again(sandbox, spec, spec.base_tar)
                 report = await _report(sandbox, spec, spec.base_commit, limits, spare=spare)
@@ -54,13 +71,58 @@ async def snapshot(
     return read_report(report, limits)
 
 
+async def _at_once(
+    sandbox: Sandbox, spec: CollectSpec, commit: str, limits: CollectLimits
+) -> Snapshot | _Report | None:
+    """The Snapshot with its patch; or the report, where more than a patch is kept; None: this patch must go by a file
+    in the guest, for it is long or git failed over it."""
+    search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
+    more = "\n".join((*search.repo_roots, *spec.transcript_paths))
+    beside = (spec.home, spec.repo_below_home, "\n".join(search.roots), more)
+    async with sandbox.exec((*_argv(spec, commit, limits, spare=""), *beside), cwd="/") as process:
+        done = await _read_short(process, min(WHOLE_BYTES, limits.patch_bytes))
+    if done is None:
+        return None
+    if not done.stdout.startswith(_WHOLE):
+        return _lines(done)
+    return read_whole(done.stdout.removeprefix(_WHOLE)) if done.exit_status == 0 else None
+
+
+async def _read_short(process: GuestProcess, most: int) -> CommandResult | None:
+    """What it printed and how it ended; None as soon as that is too much."""
+    stdout, stderr = bytearray(), bytearray()
+
+    async def read() -> None:
+        while chunk := await process.read("stdout"):
+            stdout.extend(chunk)
+            if len(stdout) > most:
+                raise _TooLong
+
+    async def drain() -> None:
+        while chunk := await process.read("stderr"):
+            stderr.extend(chunk[: _STDERR_BYTES - len(stderr)])
+
+    await process.close_stdin()
+    try:
+        await together(read(), drain())
+    except _TooLong:
+        return None
+    return CommandResult(await process.wait(), bytes(stdout), bytes(stderr))
+
+
 async def _report(sandbox: Sandbox, spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str) -> _Report:
     """What ``snapshot.sh`` printed: key -> values."""
+    argv = _argv(spec, commit, limits, spare=spare)
+    return _lines(await sandbox.run(argv, cwd="/", timeout_seconds=SNAPSHOT_SECONDS, max_output_bytes=2**18))
+
+
+def _argv(spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str) -> tuple[str, ...]:
     base_index = f"{spec.run_path}/{BASE_INDEX_NAME}"
     arguments = (spec.repo_path, commit, spec.snapshot_path, base_index, str(limits.patch_bytes), spare)
-    done = await sandbox.run(
-        ("/bin/sh", "-c", _SCRIPT, "sh", *arguments), cwd="/", timeout_seconds=SNAPSHOT_SECONDS, max_output_bytes=2**18
-    )
+    return ("/bin/sh", "-c", _SCRIPT, "sh", *arguments)
+
+
+def _lines(done: CommandResult) -> _Report:
     if done.exit_status != 0:
         lines = done.stderr.strip().splitlines()
         seen = b": " + lines[-1] if lines else b""
@@ -89,8 +151,7 @@ def read_report(report: _Report, limits: CollectLimits) -> Snapshot:
 
     if missing := report.get(b"missing") or report.get(b"lost"):
         return Snapshot(patch_missing=f"There is no patch: {shown(missing[0])}.")
-    stat = _STAT.fullmatch(report.get(b"stat", [b""])[0])
-    files, added, removed = (int(figure or 0) for figure in stat.groups()) if stat else (0, 0, 0)
+    files, added, removed = _figures(report.get(b"stat", [b""])[0])
     left_out = [shown(line) for key in (b"left_out", b"unbundled") for line in report.get(key, [])[:5]]
     size = number(b"patch")
     return Snapshot(
@@ -102,6 +163,19 @@ def read_report(report: _Report, limits: CollectLimits) -> Snapshot:
         patch_missing=_too_long(size, report.get(b"largest", [])) if size > limits.patch_bytes else None,
         left_out=tuple(left_out),
     )
+
+
+def read_whole(text: bytes) -> Snapshot:
+    """Read what git printed: a line of figures, an empty one, the patch; nothing where nothing changed."""
+    stat, _, patch = text.partition(b"\n\n")
+    files, added, removed = _figures(stat)
+    return Snapshot(files_changed=files, lines_added=added, lines_removed=removed, patch_bytes=len(patch), patch=patch)
+
+
+def _figures(line: bytes) -> tuple[int, ...]:
+    """Files changed, lines added, lines removed."""
+    found = _STAT.fullmatch(line)
+    return tuple(int(figure or 0) for figure in found.groups()) if found else (0, 0, 0)
 
 
 def _too_long(size: int, largest: list[bytes]) -> str:

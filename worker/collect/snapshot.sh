@@ -1,8 +1,10 @@
 # shellcheck shell=sh
 # In the guest, after the agent is dead: what it left, against the commit that was cloned.
 # $1 repository, $2 commit, $3 folder for the results, $4 index as it was after the clone, $5 most bytes of a patch,
-# $6 a fresh copy of the cloned .git, for a repository whose own is lost; empty: there is none.
-# Prints lines `key value`. Leaves changes.patch and, when the agent committed, commits.bundle in $3.
+# $6 a fresh copy of the cloned .git, for a repository whose own is lost; empty: there is none. $7 to $10, of beside.sh:
+# what else is kept, when nothing will run in the guest before it is fetched; none: something may.
+# Prints lines `key value`. Leaves changes.patch and, when the agent committed, commits.bundle in $3. But where nothing is
+# kept but the patch, and will run in between, the last line is `whole` and the patch, figures in front, comes behind it.
 #
 # git runs with a repository folder of our own over the agent's objects: configuration, hooks, filters, text
 # conversions, excludes and replaced objects that the agent planted in .git are never read, nor programs in its home.
@@ -11,6 +13,8 @@ umask 022
 PATH=/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin LC_ALL=C
 export PATH LC_ALL
 repo=$1 base=$2 out=$3 base_index=$4 limit=$5 spare=$6
+alone=
+if [ $# -gt 6 ] && ! beside "$7" "$8" "$9" "${10}"; then alone=1; fi
 tell() { # $1 `missing`: there can be no patch; `lost`: there can with a fresh copy of .git
     echo "$*"
     exit 0
@@ -85,11 +89,22 @@ add_the_hard_way() {
     [ $added -le 1 ]
 }
 
+# Whether there is something other than the one packed branch, or the reflog of a commit.
+moved() {
+    for ref in "$own"/logs "$own"/refs/*/*; do if [ -e "$ref" ]; then return 0; fi; done
+    head=
+    if [ -f "$own/HEAD" ]; then IFS= read -r head <"$own/HEAD"; fi
+    case $head in ref:*) return 1 ;; esac
+}
+
+# git for the patch, with a line of figures and an empty one before it.
+set -- diff-index --cached -p --shortstat -M --binary --full-index --no-color --no-ext-diff --no-textconv \
+    --src-prefix=a/ --dst-prefix=b/ "$base"
+
 # The patch, with the line of figures before it taken off. dd tells how much it copied, so that no other program need.
 # git is given a file as its stdout: of one that it opens itself it would not say that the disk was full.
 compare() {
-    git diff-index --cached -p --shortstat -M --binary --full-index --no-color --no-ext-diff --no-textconv \
-        --src-prefix=a/ --dst-prefix=b/ "$base" >"$out/compared" 2>"$out/errors" || return
+    git "$@" >"$out/compared" 2>"$out/errors" || return
     {
         IFS= read -r stat && read -r _
         dd of="$out/changes.patch" bs=65536 2>"$out/copied"
@@ -97,7 +112,15 @@ compare() {
     : >"$out/compared"
 }
 
-if ! { add && compare; } && ! { add_the_hard_way && compare; }; then
+added=
+if add; then
+    added=1
+    if [ -n "$alone" ] && [ -n "$own" ] && ! moved; then
+        echo whole
+        exec git "$@"
+    fi
+fi
+if ! { [ -n "$added" ] && compare "$@"; } && ! { add_the_hard_way && compare "$@"; }; then
     rm -f "$out/changes.patch"
     tell lost "git cannot compare it with the cloned commit: $(tail -n 1 "$out/errors")"
 fi
@@ -114,15 +137,8 @@ if [ "$size" -gt "$limit" ]; then
         git cat-file --batch-check='%(objectsize) %(rest)' | sort -rn | head -n 5 | sed 's/^/largest /'
 fi
 
-# Commits: only where something other than the one packed branch is there, or the reflog of a commit.
-[ -n "$own" ] || exit 0
+[ -n "$own" ] && moved || exit 0
 GIT_ALTERNATE_OBJECT_DIRECTORIES=$own/objects${spare:+:$spare/objects}
-moved=
-for ref in "$own"/logs "$own"/refs/*/*; do [ -e "$ref" ] && moved=1; done
-head=
-if [ -f "$own/HEAD" ]; then IFS= read -r head <"$own/HEAD"; fi
-case $head in ref:*) ;; *) moved=1 ;; esac
-[ -n "$moved" ] || exit 0
 cp -R "$own/refs" "$own/HEAD" "$out/git/" 2>"$out/errors"
 if [ -f "$own/packed-refs" ]; then cp "$own/packed-refs" "$out/git/"; fi
 if ! commits=$(git rev-list --count --all --not "$base" 2>"$out/errors"); then

@@ -25,6 +25,11 @@ class CollectSpec:
     base_tar: Path | None = None
 
     @property
+    def repo_below_home(self) -> str:
+        """The repository as ``./path`` below the home."""
+        return f"./{self.repo_path.removeprefix(f'{self.home}/')}"
+
+    @property
     def snapshot_path(self) -> str:
         """Where the guest keeps the patch, the bundle and the index that they were made with."""
         return f"{self.run_path}/snapshot"
@@ -35,6 +40,7 @@ class Snapshot:
     """The agent's work as git sees it, taken when the agent is dead and before verify. Its figures come from the guest.
 
     ``patch_missing`` says why there is no ``changes.patch``; ``left_out`` names what git could not put into it.
+    ``patch``: the patch itself, where it is all that is kept of the guest; None: ``collect`` fetches what there is.
     """
 
     files_changed: int = 0
@@ -44,6 +50,7 @@ class Snapshot:
     patch_bytes: int = 0
     patch_missing: str | None = None
     left_out: tuple[str, ...] = ()
+    patch: bytes | None = field(default=None, repr=False)
 
     @property
     def changed(self) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.collect import CollectLimits, Snapshot
-from worker.collect.snapshot import read_report
+from worker.collect.snapshot import read_report, read_whole
 
 LIMITS = CollectLimits(patch_bytes=1000)
 
@@ -34,6 +34,19 @@ def test_a_long_patch_names_the_largest() -> None:
     assert found.patch_missing
     assert "big" in found.patch_missing
     assert "\x1b" not in found.patch_missing
+
+
+def test_figures_stand_before_a_patch_that_comes_at_once() -> None:
+    found = read_whole(b" 1 file changed, 2 deletions(-)\n\ndiff --git a/x b/x\n\n+\n")
+    patch = b"diff --git a/x b/x\n\n+\n"
+    assert found == Snapshot(files_changed=1, lines_removed=2, patch_bytes=len(patch), patch=patch)
+    assert not read_whole(b"").changed
+    assert read_whole(b"").patch == b""
+
+
+@given(st.binary())
+def test_no_patch_makes_it_fail(text: bytes) -> None:
+    assert read_whole(text).patch is not None
 
 
 @given(st.dictionaries(st.sampled_from([b"stat", b"patch", b"commits", b"lost", b"left_out", b"largest"]),
