@@ -142,7 +142,8 @@ class BwrapProvider(SandboxProvider):
             "PATH": ":".join([*USER_PATH, *(f"{tool.target}/bin" for tool in spec.tools), *SYSTEM_PATH]),
         }
         control = self._wardens.new(self._userns)
-        sandbox = BwrapSandbox(spec.name, control, limits, env, (layout.home, layout.run, layout.tmp))
+        folders, note = (layout.home, layout.run, layout.tmp), partial(_note_process, layout)
+        sandbox = BwrapSandbox(spec.name, control, limits, env, folders, note)
         self._live[spec.name] = sandbox
         making = {
             "argv": [program, *arguments(self._shared, layout, spec.tools, userns=self._userns is not None)],
@@ -157,7 +158,7 @@ class BwrapProvider(SandboxProvider):
         }
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await sandbox.make(making, partial(_note_process, layout))
+                await sandbox.make(making)
         except (SandboxError, TimeoutError) as error:
             await sandbox.close()
             del self._live[spec.name]
@@ -210,7 +211,7 @@ def _said(layout: Layout) -> str:
 
 
 def _note_process(layout: Layout, pid: int) -> None:
-    """Who to kill after a crash: the pid is worth something only with its start time."""
-    with suppress(psutil.Error):
+    """Who to kill after a crash, should it still live: the pid is worth something only with its start time."""
+    with suppress(psutil.Error, OSError):
         note = {"pid": pid, "started": psutil.Process(pid).create_time()}
         layout.process.write_text(json.dumps(note))  # not synced: no process outlives a loss of power

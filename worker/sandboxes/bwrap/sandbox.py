@@ -55,15 +55,16 @@ class BwrapSandbox(Sandbox):
         limits: Limits,
         env: Mapping[str, str],
         folders: Sequence[Path],
+        note: Callable[[int], None],
     ) -> None:
         self.name = name
+        self._note = note
         self._control = control
         self._limits = limits
         self._env = dict(env)
         self._next = 0
         self._loop = asyncio.get_running_loop()
-        self._hello: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
-        self._answers = {HELLO: self._hello}
+        self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
         self._servers: list[asyncio.Server] = []
         self._dead = asyncio.Event()
         self._oom_kills = 0
@@ -73,7 +74,8 @@ class BwrapSandbox(Sandbox):
         self._limits_hit: set[str] = set()
         self._folders = folders
         self.warden = 0
-        """Its pid, once it has told."""
+        """Its pid, once it has told; ``note`` is told it, too."""
+        self._why_none = "the fork server is gone"
         self._status: int | None = None
         self._watches: list[asyncio.Task[None]] = []
 
@@ -136,20 +138,13 @@ class BwrapSandbox(Sandbox):
 
     # For the provider
 
-    async def make(self, making: Mapping[str, Any], note: Callable[[int], None]) -> None:
-        """Have the warden make the guest (``making``: its request); ``note`` is told the warden's pid. Raises
-        SandboxError."""
-        _, made = self._send({"op": "make", **making})
-        pid, _ = await self._hello
-        if pid <= 0:
-            raise SandboxError("No process can be started for a sandbox.", seen=os.strerror(-pid))
-        self.warden = pid
-        note(pid)
-        status, _ = await made
+    async def make(self, making: Mapping[str, Any]) -> None:
+        """Have the warden make the guest (``making``: its request). Raises SandboxError."""
+        status, _ = await self._send({"op": "make", **making})[1]
         if status:
             raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status))
         self._watches = [
-            asyncio.create_task(self._limits.watch(pid)),
+            asyncio.create_task(self._limits.watch(self.warden)),
             asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all)),
         ]
 
@@ -237,6 +232,9 @@ class BwrapSandbox(Sandbox):
             self._has_ended()
             return
         number, status = map(int, data.split())
+        if number == HELLO:
+            self._has_begun(status)
+            return
         if number == ENDED:
             self._status = status
             return
@@ -246,6 +244,13 @@ class BwrapSandbox(Sandbox):
         else:
             for fd in fds:
                 os.close(fd)
+
+    def _has_begun(self, pid: int) -> None:
+        if pid > 0:
+            self.warden = pid
+            self._note(pid)
+        else:
+            self._why_none = os.strerror(-pid)
 
     def _has_ended(self) -> None:
         """The warden is gone, and the guest with it."""
@@ -261,6 +266,8 @@ class BwrapSandbox(Sandbox):
         self._answers.clear()
 
     def _death(self) -> str:
+        if not self.warden:
+            return f"it has no process: {self._why_none}"
         return "its warden ended" if self._status is None else f"bwrap ended with status {self._status}"
 
     def _note_limits(self) -> None:
