@@ -13,6 +13,8 @@ from worker.redaction import Redactor
 
 MAX_EVENTS = 100_000
 MAX_BYTES = 64 * 2**20
+OURS = (b'"kind": "step"', b'"kind": "network"')
+"""How a fact of ours begins, behind its time. An agent's text has no such quotes: they are escaped."""
 
 
 class EventLog:
@@ -30,12 +32,12 @@ class EventLog:
         """What ``usage`` events added up to; a figure that no event named is absent."""
 
     def begin_again(self) -> None:
-        """An earlier worker wrote this file, and the agent's stream will come once more: only the steps are kept."""
+        """An earlier worker wrote this file, and the agent's stream will come once more: only what is ours is kept."""
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return
-        kept = [line for line in lines if b'"kind": "step"' in line[:80]]
+        kept = [line for line in lines if any(kind in line[:80] for kind in OURS)]
         self._path.write_bytes(b"".join(kept))
         self._count, self._bytes = len(kept), sum(map(len, kept))
 

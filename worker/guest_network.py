@@ -78,9 +78,15 @@ class GuestNetwork:
         if tools := self._unknown_tools():
             await self._learn(sandbox, tools)
 
-    async def resume(self, sandbox: Sandbox, lists: Mapping[str, Sequence[str]]) -> None:
+    async def resume(
+        self, sandbox: Sandbox, lists: Mapping[str, Sequence[str]], earlier: NetworkFacts | None = None
+    ) -> None:
         """Give a sandbox that outlived its worker its network again. ``lists``: those of before, since what a tool
-        says now the repository may have had it say. What was reached and denied before is not known here."""
+        says now the repository may have had it say. ``earlier``: what was reached and denied by then, as far as it was
+        noted; it is counted on."""
+        if earlier is not None:
+            self._gateway.evidence.go_on(earlier)
+            self._told = len(earlier.denied)
         self._lists = {tool: ToolList(tuple(map(parse_target, found))) for tool, found in lists.items()}
         await self._serve(sandbox)
 

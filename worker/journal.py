@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from tatin_jobs.models import Frozen, Need
-from tatin_jobs.results import AgentFacts, CommandFacts, StepTime, sync_folder
+from tatin_jobs.results import AgentFacts, CommandFacts, NetworkFacts, StepTime, sync_folder
 from worker.collect.spec import Snapshot
 
 
@@ -65,14 +65,37 @@ class Journal:
         draft.replace(path)
         sync_folder(self._folder)
 
+    def note_network(self, sandbox: str, facts: NetworkFacts) -> None:
+        """What the guest has reached and been refused so far, for who adopts it; nothing is written of a sandbox that
+        is gone. Not synced: after a crash of the host nobody adopts anything."""
+        if not self._path(sandbox).exists():
+            return
+        path = self._network_path(sandbox)
+        draft = path.with_suffix(".network.draft")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(facts.model_dump_json())
+        draft.replace(path)
+
+    def network(self, sandbox: str) -> NetworkFacts | None:
+        """What ``note_network`` wrote last; None where nothing can be read."""
+        try:
+            return NetworkFacts.model_validate_json(self._network_path(sandbox).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
     def clear_drafts(self) -> None:
-        """Remove what a worker began to write and did not live to; only when no worker of this home writes."""
+        """Remove what a worker began to write and did not live to, and what it wrote of sandboxes that are gone; only
+        when no worker of this home writes."""
         for path in self._folder.glob("*.draft"):
             path.unlink(missing_ok=True)
+        for path in self._folder.glob("*.network"):
+            if not self._path(path.stem).exists():
+                path.unlink(missing_ok=True)
 
     def remove(self, sandbox: str) -> None:
         """Forget a sandbox that is verified gone; safe to call twice."""
         self._path(sandbox).unlink(missing_ok=True)
+        self._network_path(sandbox).unlink(missing_ok=True)
 
     def entries(self) -> list[Entry]:
         """All that is noted. A file that cannot be read is left where it is: its sandbox is found by its name."""
@@ -86,3 +109,6 @@ class Journal:
 
     def _path(self, sandbox: str) -> Path:
         return self._folder / f"{sandbox}.json"
+
+    def _network_path(self, sandbox: str) -> Path:
+        return self._folder / f"{sandbox}.network"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tatin_jobs.models import Budget, Job, Verify
+from tatin_jobs.models import Budget, Job, Network, Verify
 from tatin_jobs.results import read_result
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import Bench, bench
@@ -86,6 +86,37 @@ def test_an_agent_goes_on_when_its_worker_is_killed_and_its_log_is_whole(made: B
     assert (result.accepted, result.agent.exit_status) == (True, 0)
     assert os.listdir(made.home.journal) == []
     assert asyncio.run(made.provider.list()) == []
+
+
+def test_what_a_guest_was_refused_before_its_worker_was_killed_is_in_the_result(made: Bench) -> None:
+    """F10: counted on by the next worker, and told once."""
+    ask = "curl -s -o /dev/null http://{}.example/"
+    command = f"{ask.format('before')}; echo up; while [ ! -e ../enough ]; do sleep 0.05; done"
+    command += f"; {ask.format('before')}; {ask.format('after')}"
+    network = Network(mode="allowlist", allow=("allowed.example",))
+    job = made.submit(made.spec(setup=ask.format("setup"), command=command, network=network))
+    with _worker(made) as worker:
+        _printed(made, job, b"up\n")
+        (entry,) = made.context.journal.entries()
+        until(lambda: b"before.example" in _noted(made, entry.sandbox), 30, "what was refused in the journal")
+        worker.kill()
+    with _worker(made, job.batch) as worker:
+        until(lambda: made.context.journal.entries()[0].adoptions == 1, 20, "an adoption")
+        _enough(made, job)
+        assert worker.wait(30) == 0
+    folder = made.home.attempt(job.id, 1)
+    result = read_result(folder)
+    assert result is not None
+    assert result.network is not None
+    refused = {item.where: item.times for item in result.network.denied}
+    assert refused == {"setup.example:80": 1, "before.example:80": 2, "after.example:80": 1}
+    assert (folder / "events.jsonl").read_text().count("blocked: before.example:80") == 1
+    assert os.listdir(made.home.journal) == []
+
+
+def _noted(made: Bench, sandbox: str) -> bytes:
+    noted = made.context.journal.network(sandbox)
+    return noted.model_dump_json().encode() if noted else b""
 
 
 def test_a_time_limit_counts_from_when_the_agent_was_started(made: Bench) -> None:

@@ -8,7 +8,7 @@ from tatin_jobs.results import LOG_FILE
 from worker.adoption import AGENT_LABEL
 from worker.agents.base import AgentReader, Verdict
 from worker.attempt.collecting import take_snapshot
-from worker.attempt.going_on import note_going
+from worker.attempt.going_on import keep_network, note_going
 from worker.attempt.judging import judge
 from worker.attempt.parts import Parts
 from worker.events import EventLog
@@ -23,6 +23,7 @@ STDERR_TAIL_BYTES = 8192
 async def run_agent(parts: Parts, sandbox: Sandbox) -> Verdict:
     """Run it to its end, or to what is left of it; when this returns, nothing of it runs."""
     await parts.network.enter("agent")
+    keep_network(parts)
     reader = parts.agent_adapter.reader()
     shows_events = parts.agent_adapter.prints_events
     spec = _start_spec(parts)

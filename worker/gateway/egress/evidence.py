@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tatin_jobs.results import NetworkFacts
 from worker.gateway.egress.denial import Denial
 from worker.gateway.egress.limits import DEFAULT_LIMITS, EgressLimits
 
@@ -39,6 +40,15 @@ class Evidence:
     denied: dict[tuple[str, str], int] = field(default_factory=dict)
     """(where, why) -> how often."""
     total_bytes: int = 0
+
+    def go_on(self, earlier: NetworkFacts) -> None:
+        """Count on from what an earlier worker had counted of this attempt."""
+        for item in earlier.reached:
+            self.destinations[item.where] = Destination(
+                item.connections, item.failed, item.sent_bytes, item.received_bytes
+            )
+            self.total_bytes += item.sent_bytes + item.received_bytes
+        self.denied = {(item.where, item.why): item.times for item in earlier.denied}
 
     def destination(self, where: str) -> Destination:
         """The counters of ``where``."""
