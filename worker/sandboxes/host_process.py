@@ -128,7 +128,11 @@ class HostProcess:
         return True
 
     async def hold_log(self) -> None:
-        """Cut the log back to its first ``LOG_BYTES`` whenever it is longer; never returns."""
+        """Cut the log back to its first ``LOG_BYTES`` whenever it is longer; never returns.
+
+        While no worker lives it may grow: what limits it then is a pipe to another process beside each machine, and the
+        last words of a machine that has just ended would still be on their way when they are read.
+        """
         while True:
             with suppress(OSError):
                 if (self.folder / self.log_name).stat().st_size > LOG_BYTES:
