@@ -14,8 +14,8 @@
     <home>/machines/     the worker's SSH key, frozen states of virtual machines, the accelerator that was found
     <home>/kept/         one note for each virtual machine that nobody runs and no sweep may touch
     <home>/sandboxes/    what the providers of this host keep
-    <home>/journal/      one fsynced line per sandbox, from before create until after destroy; what the guest of one that
-                         survives its worker has reached
+    <home>/journal/      one fsynced line per sandbox, from before create until after destroy; what the guest of one
+                         that survives its worker has reached
 
 The folder is private (mode 0700): the socket of the embedded store is in it or beside it, and whoever can reach that
 socket can run jobs as this user.
