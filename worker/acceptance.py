@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from tatin_jobs.errors import Forgotten, LeaseLost, StoreUnavailable
 from tatin_jobs.models import AttemptSummary, Lease
-from tatin_jobs.states import JobState, Outcome, Reason
+from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tatin_jobs.store import Store
 from worker.control import Control, Stop
 from worker.ending import Ending, Fate, backoff_seconds, fate
@@ -23,17 +24,23 @@ log = logging.getLogger(__name__)
 
 
 async def accept(
-    store: Store, lease: Lease, ending: Ending, summary: AttemptSummary, control: Control
+    store: Store,
+    lease: Lease,
+    ending: Ending,
+    summary: AttemptSummary,
+    control: Control,
+    steps: Sequence[Step] = (),
 ) -> JobState | None:
     """Where the job went: finished, held for a retry, queued again; None when this attempt no longer counts
     (``control`` then says LOST), or the store stayed away or does not know the job any more: then the result lies on
     this disk, and is offered again (``worker.offers``). Where a cancel or a deadline came before the end was accepted,
-    it counts and not the ending: ``control.overruled`` then says which."""
+    it counts and not the ending: ``control.overruled`` then says which. ``steps``: those that the store was not
+    told before."""
     began = time.monotonic()
     pause = 0.25
     while not control.lost:
         try:
-            state, stop = await asyncio.to_thread(tell, store, lease, ending, summary)
+            state, stop = await asyncio.to_thread(tell, store, lease, ending, summary, steps)
         except Forgotten as error:
             log.error("action=accept job=%s kept here only: %s", lease.job.id, error.what)  # noqa: TRY400
             return None
@@ -55,7 +62,9 @@ async def accept(
     return None
 
 
-def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) -> tuple[JobState, Stop | None]:
+def tell(
+    store: Store, lease: Lease, ending: Ending, summary: AttemptSummary, steps: Sequence[Step] = ()
+) -> tuple[JobState, Stop | None]:
     """Where the job went, and what overruled the ending: a cancel, a deadline. Told again, the answer is the same.
 
     Raises:
@@ -63,17 +72,17 @@ def tell(store: Store, lease: Lease, ending: Ending, summary: AttemptSummary) ->
     """
     match _fate(store, lease, ending):
         case Fate.FINISH:
-            counts = store.finish(lease, ending.outcome, ending.reason, ending.message, summary)
+            counts = store.finish(lease, ending.outcome, ending.reason, ending.message, summary, steps)
             return JobState.FINISHED, Stop.CANCELLED if counts is Outcome.CANCELLED else None
         case Fate.RETRY:
             message = f"Attempt {lease.attempt} failed ({ending.reason}): {ending.message}"
             delay = backoff_seconds(lease.job)
-            state = store.requeue(lease, message=message, delay_seconds=delay, counted=True)
+            state = store.requeue(lease, message=message, delay_seconds=delay, counted=True, steps=steps)
         case Fate.HAND_BACK:
-            state = store.requeue(lease, message=ending.message, delay_seconds=0, counted=False)
+            state = store.requeue(lease, message=ending.message, delay_seconds=0, counted=False, steps=steps)
         case Fate.WAIT:
             delay = ending.wait_seconds or tell_limit(store, lease, ending.route, ending.reset_at)
-            state = store.requeue(lease, message=ending.message, delay_seconds=delay, counted=False)
+            state = store.requeue(lease, message=ending.message, delay_seconds=delay, counted=False, steps=steps)
     if state is not JobState.FINISHED:
         return state, None
     return state, Stop.DEADLINE if store.job(lease.job.id).reason is Reason.DEADLINE else Stop.CANCELLED

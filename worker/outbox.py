@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """The ordered way to the store. Use as an async context manager; leaving it sends what still waits."""
+    """The ordered way to the store. Use as an async context manager; leaving it sends what still waits, but for steps
+    alone, which travel with the end of the attempt (``left``)."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
@@ -41,6 +42,8 @@ class Outbox:
         self._wake = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self._closing = False
+        self.left: tuple[Step, ...] = ()
+        """Once it is closed: the last steps, which the store was not told."""
         self._sender: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Outbox:
@@ -52,6 +55,7 @@ class Outbox:
         self._wake.set()
         if self._sender:
             await self._sender
+        self.left = tuple(item for item in self._waiting if isinstance(item, Step))
 
     def post(self, item: Piece | Step) -> None:
         """Queue a piece of log or a step; returns at once."""
@@ -75,12 +79,15 @@ class Outbox:
         self._waiting = kept
 
     async def _send(self) -> None:
-        while not (self._closing and not self._waiting):
-            await self._wake.wait()
-            self._wake.clear()
+        while True:
+            if not self._closing:
+                await self._wake.wait()
+                self._wake.clear()
             if self._later:
                 self._later.cancel()
                 self._later = None
+            if self._closing and all(isinstance(item, Step) for item in self._waiting):
+                return
             items, self._waiting, self._waiting_bytes = self._waiting, [], 0
             try:
                 await asyncio.to_thread(self._deliver, items)
@@ -88,8 +95,8 @@ class Outbox:
                 return  # the beats tell the attempt
             except TatinError as error:
                 log.warning("job=%s not shown live: %s", self._lease.job.id, error.what)
-                if not self._closing:  # a record that shows a wrong step would do so for hours
-                    self._waiting[:0] = [item for item in items if isinstance(item, Step)][-1:]
+                # a record that shows a wrong step would do so for hours
+                self._waiting[:0] = [item for item in items if isinstance(item, Step)][-1:]
             except Exception:
                 log.exception("job=%s not shown live", self._lease.job.id)
             if not self._closing:

@@ -40,6 +40,17 @@ local function event(id, move, attempt, detail)
   redis.call('XADD', key('changes'), 'MAXLEN', '~', '10000', '*', 'id', id, 'move', move)
 end
 
+-- The steps of an attempt, in ARGV from ``first`` on; the step that it is in already is no second event.
+local function tell_steps(id, attempt, step, first)
+  for number = first, #ARGV do
+    if ARGV[number] ~= step then
+      step = ARGV[number]
+      event(id, 'step', attempt, step)
+    end
+  end
+  return step
+end
+
 local function get(id, ...)
   return redis.call('HMGET', key('job:' .. id), ...)
 end

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tatin_jobs.errors import Forgotten, LeaseLost, StoreUnavailable, TatinError
+from tatin_jobs.errors import Forgotten, LeaseLost, TatinError
 from tatin_jobs.gates import PROBE_SECONDS, ROUTE_FAILURES, account_gate, route_gate, route_name
 from tatin_jobs.models import RECORD_VERSION, AttemptSummary, Lease, Need, Offer
 from tatin_jobs.names import ID
 from tatin_jobs.states import JobState, Outcome, Reason, Step
 from tatin_jobs.store.base import text
 from tatin_jobs.store.questions import Questions
+from tatin_jobs.store.records import job_of
 
 LOG_PIECE_BYTES = 4 * 1024
 RESERVE_AFTER_SECONDS = 600.0
@@ -110,23 +111,23 @@ class Leasing(Questions):
             answer = self._scripts.call("claim", *args)
         if text(answer[0]) != "claimed":
             return None
-        _, job_id, token, attempt, probe = (text(part) for part in answer)
+        _, job_id, token, attempt, probe, record = (text(part) for part in answer)
         self._saw(token)
-        return self._lease(job_id, token, int(attempt), bool(probe))
+        return self._lease(job_id, token, int(attempt), bool(probe), record)
 
     def _saw(self, token: str) -> None:
         store_id, _, number = token.rpartition(":")
         if store_id != self._highest[0] or int(number) > self._highest[1]:
             self._highest = (store_id, int(number))
 
-    def _lease(self, job_id: str, token: str, attempt: int, probe: bool) -> Lease | None:
-        """The lease with its record. A damaged or forged record ends its job, or it would stop the queue for ever."""
+    def _lease(self, job_id: str, token: str, attempt: int, probe: bool, record: str) -> Lease | None:
+        """The lease with its record (the hash as JSON). A damaged or forged one ends its job, or it would stop the
+        queue for ever."""
         problem = f"{job_id[:60]!r} is no id of a job."
         if ID.fullmatch(job_id):
             try:
-                return Lease(job=self.job(job_id), token=token, attempt=attempt, probe=probe)
-            except StoreUnavailable:
-                raise
+                job = job_of(job_id, json.loads(record))
+                return Lease(job=job, token=token, attempt=attempt, probe=probe)
             except TatinError as error:
                 problem = str(error)
         log.error("action=refuse job=%s: %s", job_id[:60], problem)
@@ -161,20 +162,25 @@ class Leasing(Questions):
         reason: Reason | None = None,
         message: str = "",
         summary: AttemptSummary | None = None,
+        steps: Sequence[Step] = (),
     ) -> Outcome:
         """End the job, once; the same end again is accepted. Answers the outcome that counts: ``cancelled`` when a
-        person's cancel was accepted before, however the attempt ended. Raises LeaseLost."""
+        person's cancel was accepted before, however the attempt ended. ``steps``: what was not told by ``set_step``.
+        Raises LeaseLost."""
         body = summary.model_dump_json() if summary else ""
         about = message[:MESSAGE_CHARACTERS]
-        answer = self._scripts.call("finish", lease.job.id, lease.token, outcome.value, reason or "", about, body)
+        end = (outcome.value, reason or "", about, body)
+        answer = self._scripts.call("finish", lease.job.id, lease.token, *end, *(step.value for step in steps))
         self._held(answer, lease)
         return Outcome(text(answer[1]))
 
-    def requeue(self, lease: Lease, *, message: str, delay_seconds: float, counted: bool) -> JobState:
-        """Give the job back: at once to its old place, or held for a while. ``counted`` uses up a retry. Answers where
-        it went; finished when a person had cancelled it. Raises LeaseLost."""
-        delay, about = round(delay_seconds * 1000), message[:MESSAGE_CHARACTERS]
-        answer = self._scripts.call("requeue", lease.job.id, lease.token, about, delay, int(counted))
+    def requeue(
+        self, lease: Lease, *, message: str, delay_seconds: float, counted: bool, steps: Sequence[Step] = ()
+    ) -> JobState:
+        """Give the job back: at once to its old place, or held for a while. ``counted`` uses up a retry; ``steps`` as
+        for ``finish``. Answers where it went; finished when a person had cancelled it. Raises LeaseLost."""
+        way = (message[:MESSAGE_CHARACTERS], round(delay_seconds * 1000), int(counted))
+        answer = self._scripts.call("requeue", lease.job.id, lease.token, *way, *(step.value for step in steps))
         self._held(answer, lease)
         return JobState(text(answer[1]))
 

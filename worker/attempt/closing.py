@@ -54,7 +54,7 @@ async def accept_ending(parts: Parts, ending: Ending) -> None:
     """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
     ending = replace(ending, route=seen_at(parts.gateway.usage if parts.gateway else None))
     summary = _result(parts, ending, JobState.FINISHED, accepted=True).summary(parts.folder)
-    state = await accept(parts.context.store, parts.lease, ending, summary, parts.control)
+    state = await accept(parts.context.store, parts.lease, ending, summary, parts.control, parts.outbox.left)
     stopped = parts.control.interruption
     if state is not JobState.FINISHED:
         if stopped and stopped.stop is Stop.LOST:

@@ -38,6 +38,16 @@ def test_first_come_first_served_across_need_classes(store: Store) -> None:
     assert [claim(store, offer=roomy) for _ in range(5)] == ["job-0", "job-1", "job-2", "job-3", ""]
 
 
+def test_a_claim_gives_the_record_as_it_stands_then(store: Store) -> None:
+    text = '\\ "quoted" \x00\x1b\t/ gr\u00fc\u00dfe \u2028 \U0001f680'
+    spec = make_job().spec.model_copy(update={"prompt": text, "env": {"A": text}})
+    submit(store, make_job("job-1", spec=spec))
+    lease = take(store)
+    assert lease is not None
+    assert lease.job.spec == spec
+    assert lease.job == store.job("job-1")
+
+
 def test_priority_goes_first_and_each_priority_in_order(store: Store) -> None:
     """Order does not depend on a submitter's clock: all these were created at one instant."""
     for index, priority in enumerate([0, -5, 7, 0, 7, 1000]):

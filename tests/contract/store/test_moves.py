@@ -236,9 +236,9 @@ def test_the_old_token_writes_nothing_more(store: Store, lease: Lease, how: str)
         claim(store, "w2", "n2")
     before = dump(store)
     for write in (
+        lambda: store.finish(lease, Outcome.FAILED, steps=[Step.AGENT]),
         lambda: store.set_step(lease, Step.AGENT),
         lambda: store.write_log(lease, [("stdout", b"late")]),
-        lambda: store.finish(lease, Outcome.FAILED),
     ):
         with pytest.raises(LeaseLost):
             write()
@@ -275,6 +275,21 @@ def test_steps_are_shown_and_recorded(store: Store, lease: Lease) -> None:
         ("step", 1, "cloning"),
         ("step", 1, "agent"),
     ]
+
+
+@pytest.mark.parametrize("how", ["finish", "requeue"])
+def test_steps_that_were_not_told_come_before_the_end(store: Store, lease: Lease, how: str) -> None:
+    store.set_step(lease, Step.CLONING)
+    steps = (Step.CLONING, Step.AGENT, Step.COLLECTING)
+    for _ in range(2):  # the reply to the first was lost
+        if how == "finish":
+            store.finish(lease, Outcome.SUCCEEDED, steps=steps)
+        else:
+            store.requeue(lease, message="", delay_seconds=0, counted=False, steps=steps)
+    assert store.job("job-1").step is None
+    moves = [(event.move, event.detail) for event in store.events("job-1")][2:-1]
+    assert moves == [("step", "cloning"), ("step", "agent"), ("step", "collecting")]
+    assert store.events("job-1")[-1].move == how
 
 
 def test_events_are_bounded(store: Store) -> None:

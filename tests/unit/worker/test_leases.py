@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from tatin_jobs.errors import StoreUnavailable
 from tatin_jobs.models import Need
@@ -74,26 +73,6 @@ def test_a_claim_whose_reply_is_lost_is_no_lost_claim(store: FakeStore) -> None:
     assert lease is not None
     assert lease.job.id == "job-1"
     assert store.counts()[JobState.RUNNING] == 1
-
-
-def test_a_lost_reply_to_the_question_for_the_record_costs_a_claim_nothing(
-    store: FakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """F24: the job is given, and nobody renews it before its record is read."""
-    submit(store, make_job("job-1"))
-    real, asked = store._hashes, 0
-
-    def lossy(names: Iterable[str]) -> list[dict[bytes, bytes]]:
-        nonlocal asked
-        asked += 1
-        if asked < TRIES:
-            raise redis.ConnectionError("the connection was cut behind the command")
-        return real(names)
-
-    monkeypatch.setattr(store, "_hashes", lossy)
-    with claimer(store) as one:
-        assert one.poll() is not None
-    assert asked == TRIES
 
 
 @pytest.mark.parametrize("why", ["closed", "may not claim"])

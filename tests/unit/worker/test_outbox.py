@@ -29,17 +29,21 @@ def lease(store: FakeStore) -> Lease:
     return lease
 
 
-async def test_everything_arrives_in_order_and_before_the_outbox_closes(store: FakeStore, lease: Lease) -> None:
+async def test_log_arrives_in_order_and_before_the_outbox_closes_with_the_steps_before_it(
+    store: FakeStore, lease: Lease
+) -> None:
     async with Outbox(store, lease) as box:
         box.post(("stdout", b"a"))
         box.post(Step.CLONING)
         box.post(("stderr", b"b"))
         box.post(("stdout", b"c"))
         box.post(Step.AGENT)
+        box.post(("stdout", b"d"))
     assert [(chunk.stream, chunk.data) for chunk in store.read_log("job-1")] == [
         ("stdout", b"a"),
         ("stderr", b"b"),
         ("stdout", b"c"),
+        ("stdout", b"d"),
     ]
     assert [event.detail for event in store.events("job-1") if event.move == "step"] == ["cloning", "agent"]
 
@@ -61,6 +65,16 @@ class Recorder(FakeStore):
     def set_step(self, lease: Lease, *steps: Step) -> None:
         self.gate.wait(10)
         self.got += steps
+
+
+async def test_steps_alone_are_left_to_the_end_of_the_attempt(store: FakeStore, lease: Lease) -> None:
+    async with Outbox(store, lease) as box:
+        box.post(("stdout", b"a"))
+        await asyncio.sleep(3 * outbox.FLUSH_SECONDS)
+        box.post(Step.AGENT)
+        box.post(Step.COLLECTING)
+    assert box.left == (Step.AGENT, Step.COLLECTING)
+    assert "step" not in [event.move for event in store.events("job-1")]
 
 
 async def test_a_store_that_hangs_costs_the_oldest_log_but_no_step(lease: Lease) -> None:
