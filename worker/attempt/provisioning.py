@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from worker.agents.base import AgentTask
@@ -18,7 +19,7 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 
 async def provision(parts: Parts, sandbox: Sandbox) -> None:
     """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
-    files, config = await asyncio.to_thread(lambda: (_read_inputs(parts), _read_config(parts)))
+    files, config = await _read_inputs(parts), await _read_config(parts)
     parts.plan = parts.agent_adapter.plan(
         AgentTask(
             job_id=parts.lease.job.id,
@@ -44,15 +45,22 @@ async def connect(parts: Parts, sandbox: Sandbox) -> None:
 
 async def push_inputs(parts: Parts, sandbox: Sandbox) -> None:
     """The prompt and the inputs as they were submitted, over what may be there by now."""
-    await push_files(sandbox, await asyncio.to_thread(_read_inputs, parts))
+    await push_files(sandbox, await _read_inputs(parts))
 
 
-def _read_inputs(parts: Parts) -> dict[str, bytes]:
+async def _read_inputs(parts: Parts) -> dict[str, bytes]:
+    """The prompt and the inputs; most jobs have no more than a prompt in their record, and nothing to read."""
     blobs, spec = parts.context.blobs, parts.spec
-    prompt = blobs.path(spec.prompt_blob).read_bytes() if spec.prompt_blob else (spec.prompt or "").encode()
-    inputs = {f"{GUEST_WORK}/{item.name}": blobs.path(item.blob).read_bytes() for item in spec.inputs}
-    return {PROMPT_PATH: prompt, **inputs}
+    paths = {PROMPT_PATH: blobs.path(spec.prompt_blob)} if spec.prompt_blob else {}
+    paths |= {f"{GUEST_WORK}/{item.name}": blobs.path(item.blob) for item in spec.inputs}
+    files = {PROMPT_PATH: (spec.prompt or "").encode()}
+    return files | await asyncio.to_thread(_read_all, paths) if paths else files
 
 
-def _read_config(parts: Parts) -> Mapping[str, Any]:
-    return user_config(parts.context.settings.agent(parts.spec.tool).config)
+def _read_all(paths: Mapping[str, Path]) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+async def _read_config(parts: Parts) -> Mapping[str, Any]:
+    path = parts.context.settings.agent(parts.spec.tool).config
+    return await asyncio.to_thread(user_config, path) if path else {}
