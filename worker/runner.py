@@ -45,8 +45,9 @@ class Attempt:
         parts, outcome = self._parts, None
         try:
             async with parts.outbox:
-                ending = shown(parts, await collect_results(parts, await self._excuse(await self._work())))
-            await accept_ending(parts, ending)
+                ending, result = await collect_results(parts, await self._excuse(await self._work()))
+            ending = shown(parts, ending)
+            await accept_ending(parts, ending, result)
             outcome = ending.outcome
         finally:
             await destroy(parts, outcome)

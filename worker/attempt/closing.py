@@ -22,8 +22,11 @@ from worker.sweep import destroy_sandbox
 log = logging.getLogger(__name__)
 
 
-async def collect_results(parts: Parts, ending: Ending) -> Ending:
-    """Bring back what can still be read and make it durable; ``result.json`` comes last."""
+async def collect_results(parts: Parts, ending: Ending) -> tuple[Ending, Result]:
+    """Bring back what can still be read and make it durable; ``result.json`` comes last.
+
+    Returns the ending that counts by then, and what ``result.json`` holds.
+    """
     sandbox, interruption = parts.sandbox, parts.control.interruption
     gone = interruption is not None and interruption.stop in (Stop.DIED, Stop.LOST)
     if sandbox is not None and parts.facts.collected is None and not gone:
@@ -37,12 +40,12 @@ async def collect_results(parts: Parts, ending: Ending) -> Ending:
     if parts.gateway:
         await parts.gateway.close()
     await parts.network.close()
+    result = _result(parts, ending, ending.planned_state, accepted=True)
     try:  # nothing is accepted that is not on the disk (I7)
-        result = _result(parts, ending, ending.planned_state, accepted=True)
         await asyncio.to_thread(write_result, parts.folder, result)
     except OSError as error:
         ending = _not_collected(ending, os_failure(error))
-    return ending
+    return ending, result
 
 
 def shown(parts: Parts, ending: Ending) -> Ending:
@@ -50,10 +53,10 @@ def shown(parts: Parts, ending: Ending) -> Ending:
     return replace(ending, message=parts.context.redactor.text(ending.message))
 
 
-async def accept_ending(parts: Parts, ending: Ending) -> None:
+async def accept_ending(parts: Parts, ending: Ending, result: Result) -> None:
     """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
     ending = replace(ending, route=seen_at(parts.gateway.usage if parts.gateway else None))
-    summary = _result(parts, ending, JobState.FINISHED, accepted=True).summary(parts.folder)
+    summary = result.summary(parts.folder)
     state = await accept(parts.context.store, parts.lease, ending, summary, parts.control, parts.outbox.left)
     stopped = parts.control.interruption
     if state is not JobState.FINISHED:
@@ -82,7 +85,8 @@ async def destroy(parts: Parts, outcome: Outcome | None) -> None:
 def _result(parts: Parts, ending: Ending, state: JobState, *, accepted: bool) -> Result:
     worker = parts.context.settings.worker_name
     result = parts.facts.result(ending, worker, parts.events, state, accepted=accepted)
-    return Result.model_validate(parts.context.redactor.tree(result.model_dump()))
+    redactor = parts.context.redactor
+    return Result.model_validate(redactor.tree(result.model_dump())) if redactor.longest else result
 
 
 def _write_result(parts: Parts, ending: Ending, state: JobState, *, accepted: bool) -> None:
