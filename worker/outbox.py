@@ -45,15 +45,17 @@ class Outbox:
         self.left: tuple[Step, ...] = ()
         """Once it is closed: the last steps, which the store was not told."""
         self._sender: asyncio.Task[None] | None = None
+        """None until there is something to send: a short attempt may need none."""
 
     async def __aenter__(self) -> Outbox:
-        self._sender = asyncio.create_task(self._send())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
-        self._wake.set()
+        if self._later:
+            self._later.cancel()
         if self._sender:
+            self._wake.set()
             await self._sender
         self.left = tuple(item for item in self._waiting if isinstance(item, Step))
 
@@ -64,9 +66,14 @@ class Outbox:
         if self._waiting_bytes > MAX_WAITING_BYTES:
             self._drop_half()
         if not isinstance(item, Step):
-            self._wake.set()
+            self._send_soon()
         elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(STEP_SECONDS, self._wake.set)
+            self._later = asyncio.get_running_loop().call_later(STEP_SECONDS, self._send_soon)
+
+    def _send_soon(self) -> None:
+        self._wake.set()
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
 
     def _drop_half(self) -> None:
         """Drop the oldest log; a step is never dropped, or the record would show a wrong one for hours."""
