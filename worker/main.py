@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -186,6 +187,7 @@ class Worker:
         if parent is not None:
             threading.Thread(target=self._watch_parent, args=(parent,), name="tatin-parent", daemon=True).start()
         consumer.start()
+        _spare_collections()
         log.info("action=start worker=%s pid=%d offer=%s", self._settings.worker_name, os.getpid(), self._context.offer)
         try:
             self._wait(consumer, batch)
@@ -314,6 +316,12 @@ class Worker:
             self._store.retire(self._settings.worker_name, self._context.home_id)
         except TatinError as error:
             log.warning("action=retire not told to the store: %s", error.what)
+
+
+def _spare_collections() -> None:
+    """What is there when the worker has started stays to its end: no garbage collection need pass over it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _say(text: str) -> None:
