@@ -33,6 +33,8 @@ from tatin_jobs.store import Store, open_store
 
 COMMAND = "echo hello > new.txt"
 NEED = Need(cpus=1, memory_mib=512, disk_mib=100)
+ASK_SECONDS = 0.03
+"""Between two looks at whether all is done. Each takes a millisecond from what is measured, and the last is late."""
 PATCH = "git add -A && git diff --cached --binary HEAD > ../changes.patch"
 _BARE = """
 set -e
@@ -123,7 +125,7 @@ def tatin_seconds(
     started = time.perf_counter()
     batch = submit(store, home, repository, jobs, need, **spec_fields)
     while store.counts()[JobState.FINISHED] < before + jobs:
-        time.sleep(0.01)
+        time.sleep(ASK_SECONDS)
     seconds = time.perf_counter() - started
     ended = store.jobs(store.batch(batch).jobs)
     wrong = [job.message for job in ended if job.outcome is not Outcome.SUCCEEDED]
