@@ -12,5 +12,5 @@ printf '%s' "$2" >"$repo/.git/config"
 cd "$repo"
 LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
     git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
-# With its time: a younger copy would have git trust it about files that change within this very second.
-exec cp -p .git/index "$base_index"
+# At once: git trusts what an index says of files that are older than it, to the second, and none may change in between.
+exec cat .git/index >"$base_index"
