@@ -17,6 +17,8 @@ pytestmark = pytest.mark.needs("git")
 
 EVIL = "/home/agent/evil"
 """A program of the agent's that notes that it ran."""
+SNAPSHOT = "/run/tatin/snapshot"
+LIES = f"cp -r .git ~/lies; git --git-dir=$HOME/lies config core.fsmonitor {EVIL}"
 PLANT = {
     "fsmonitor": f"git config core.fsmonitor {EVIL}",
     "hooks": "for h in pre-commit post-checkout post-index-change reference-transaction; do "
@@ -53,6 +55,15 @@ PLANT = {
     "git config core.autocrlf true; "
     "git config core.ignoreCase true; git config diff.noprefix true; git config core.quotePath false; "
     "git config diff.mnemonicPrefix true; git config diff.renames copies; git config diff.context 0",
+    "another repository behind the snapshot's": f"{LIES}; echo ~/lies >{SNAPSHOT}/git/commondir",
+    "the same where nobody can list it": f"{LIES}; echo ~/lies >{SNAPSHOT}/git/commondir; chmod 311 {SNAPSHOT}/git",
+    "attributes for the snapshot": f"mkdir {SNAPSHOT}/git/info; echo '* text eol=crlf' >{SNAPSHOT}/git/info/attributes",
+    "objects for the snapshot": f"cp -r .git/objects/. {SNAPSHOT}/git/objects; "
+    f"for f in {SNAPSHOT}/git/objects/pack/*; do chmod u+w $f; echo rubbish >$f; done",
+    "the snapshot's folder a link": f"mv {SNAPSHOT}/git ~/git; ln -s ~/git {SNAPSHOT}/git; "
+    "mkdir ~/git/info; echo '* text eol=crlf' >~/git/info/attributes",
+    "a link in the snapshot's folder": f"rm -r {SNAPSHOT}/git/refs; ln -s ~/work/repo/.git/refs {SNAPSHOT}/git",
+    "files in the snapshot's folder": f"cd {SNAPSHOT}; mkdir changes.patch compared; mkfifo errors; : >'.[!.]*'",
     "an index of lies": "git update-index --assume-unchanged change.txt run.sh; git update-index --skip-worktree a.txt",
     "a split index": "git update-index --split-index; git config core.untrackedCache true; "
     "git update-index --untracked-cache",

@@ -18,9 +18,11 @@ from tatin_jobs.home import Home
 from tatin_jobs.localrepo import pack_local_repo
 from tatin_jobs.models import Repo
 from worker.collect import Collected, CollectLimits, CollectSpec, Snapshot, Unpackers, collect, snapshot
+from worker.collect.guest_files import SNAPSHOT_FOLDERS
 from worker.repository import PreparedRepo, Repositories, clone_into
 from worker.sandboxes.base import GUEST_REPO, Sandbox, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.transfer import push_files
 
 HOME_ID = "0a1b2c3d"
 IDENTITY = {
@@ -194,5 +196,6 @@ async def cloned(sandbox: Sandbox, home: Home, source: Path, folder: Path, depth
     await sandbox.run(["sh", "-c", line, "sh", "/home/agent", "/run/tatin"])
     packed = pack_local_repo(source, None, Blobs(home.blobs), depth=depth)
     prepared = await Repositories(home).prepare(Repo(blob=packed.blob, commit=packed.commit), ref_commit=None)
+    await push_files(sandbox, SNAPSHOT_FOLDERS)
     await clone_into(sandbox, prepared)
     return Clone(sandbox, source, prepared, folder, home.sandboxes / sandbox.name / "home" / "work" / "repo")

@@ -11,6 +11,7 @@ from worker.agents.base import AgentTask
 from worker.agents.config import user_config
 from worker.attempt.model_route import open_route
 from worker.attempt.parts import Parts
+from worker.collect.guest_files import SNAPSHOT_FOLDERS
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, Sandbox
 from worker.sandboxes.transfer import push_files
 
@@ -33,7 +34,7 @@ async def provision(parts: Parts, sandbox: Sandbox) -> None:
         )
     )
     files[PROMPT_PATH] = parts.plan.stdin_prefix + files[PROMPT_PATH]
-    await push_files(sandbox, {**files, **parts.plan.files})
+    await push_files(sandbox, {**files, **parts.plan.files, **SNAPSHOT_FOLDERS})
     await connect(parts, sandbox)
 
 

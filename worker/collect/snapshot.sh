@@ -19,12 +19,26 @@ tell() { # $1 `missing`: there can be no patch; `lost`: there can with a fresh c
     echo "$*"
     exit 0
 }
-if [ -e "$out" ] || [ -L "$out" ]; then
-    chmod -R u+rwx "$out" 2>/dev/null
-    rm -rf "$out"
-fi
-if ! mkdir "$out" "$out/git" "$out/git/objects" "$out/git/refs" 2>/dev/null; then
-    tell missing "the guest's disk is full or not writable"
+# The folders that were put there before the agent ran, with nothing in them but what was; a name of the agent's that is
+# written as the pattern that finds it says nothing to git.
+untouched() {
+    git=$out/git
+    for folder in "$out" "$git" "$git/objects" "$git/refs"; do
+        if [ ! -d "$folder" ] || [ -L "$folder" ]; then return 1; fi
+        if ! { [ -r "$folder" ] && [ -w "$folder" ] && [ -x "$folder" ]; }; then return 1; fi
+    done
+    set -- "$out"/* "$out"/.[!.]* "$out"/..?* "$git"/* "$git"/.[!.]* "$git"/..?* "$git"/*/* "$git"/*/.[!.]* "$git"/*/..?*
+    there="$git $out/.[!.]* $out/..?* $git/objects $git/refs $git/.[!.]* $git/..?*"
+    [ "$*" = "$there $git/*/* $git/objects/.keep $git/refs/.keep $git/*/..?*" ]
+}
+if ! untouched; then
+    if [ -e "$out" ] || [ -L "$out" ]; then
+        chmod -R u+rwx "$out" 2>/dev/null
+        rm -rf "$out"
+    fi
+    if ! mkdir "$out" "$out/git" "$out/git/objects" "$out/git/refs" 2>/dev/null; then
+        tell missing "the guest's disk is full or not writable"
+    fi
 fi
 if [ ! -d "$repo" ] || [ -L "$repo" ]; then tell missing "the repository's folder was removed or replaced"; fi
 if ! { [ -r "$repo" ] && [ -w "$repo" ] && [ -x "$repo" ]; }; then chmod u+rwx "$repo"; fi

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worker.collect.guest_files import SNAPSHOT_NAME
 from worker.sandboxes.base import GUEST_HOME, GUEST_REPO, GUEST_RUN
 
 
@@ -32,7 +33,7 @@ class CollectSpec:
     @property
     def snapshot_path(self) -> str:
         """Where the guest keeps the patch, the bundle and the index that they were made with."""
-        return f"{self.run_path}/snapshot"
+        return f"{self.run_path}/{SNAPSHOT_NAME}"
 
 
 @dataclass(frozen=True)
