@@ -56,6 +56,7 @@ class BwrapProvider(SandboxProvider):
         self._live: dict[str, BwrapSandbox] = {}
         self._shared = Shared(home.sandboxes / SHARED_FOLDER)
         self._wardens = Wardens(home.sandboxes)
+        self._program = ""
         self._userns: int | None = None
         self._prepared = False
         self._preparing = asyncio.Lock()
@@ -66,15 +67,12 @@ class BwrapProvider(SandboxProvider):
             if not self._prepared:
                 self._userns = await asyncio.to_thread(self._prepare)
                 self._prepared = True
-        program = shutil.which("bwrap")
-        if program is None:
-            raise SandboxError("bwrap is not on this host.", try_="sudo apt-get install bubblewrap")
         layout = Layout(self._root / spec.name)
         limits = Limits(spec.name, spec.memory_mib, spec.cpus, spec.disk_mib)
         try:
             self._make_folders(layout)
             limits.prepare()
-            sandbox = await self._launch(program, spec, layout, limits)
+            sandbox = await self._launch(spec, layout, limits)
         except (OSError, SandboxError):
             await self._clear(spec.name)
             raise
@@ -107,6 +105,10 @@ class BwrapProvider(SandboxProvider):
 
     def _prepare(self) -> int | None:
         """What all guests share; the files are written anew by each worker, which alone holds this home's lock."""
+        program = shutil.which("bwrap")
+        if program is None:
+            raise SandboxError("bwrap is not on this host.", try_="sudo apt-get install bubblewrap")
+        self._program = program
         shutil.rmtree(self._shared.root, ignore_errors=True)
         in_etc = [self._shared.etc / name for name in etc_folders()]  # what is bound there needs a place to be
         for folder in (self._shared.root, self._shared.etc, *in_etc):
@@ -131,7 +133,7 @@ class BwrapProvider(SandboxProvider):
             if uid is not None:
                 os.chown(path, uid, uid)
 
-    async def _launch(self, program: str, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:
+    async def _launch(self, spec: SandboxSpec, layout: Layout, limits: Limits) -> BwrapSandbox:
         env = {
             "HOME": "/home/agent",
             "USER": "agent",
@@ -146,7 +148,7 @@ class BwrapProvider(SandboxProvider):
         sandbox = BwrapSandbox(spec.name, control, limits, env, folders, note)
         self._live[spec.name] = sandbox
         making = {
-            "argv": [program, *arguments(self._shared, layout, spec.tools, userns=self._userns is not None)],
+            "argv": [self._program, *arguments(self._shared, layout, spec.tools, userns=self._userns is not None)],
             "cgroups": [f"{folder}/cgroup.procs" for folder in limits.folders],
             "limits": {
                 "RLIMIT_CORE": 0,

@@ -67,6 +67,7 @@ class BwrapSandbox(Sandbox):
         self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
         self._servers: list[asyncio.Server] = []
         self._dead = asyncio.Event()
+        self._closing = False
         self._oom_kills = 0
         self._peak_mib: int | None = None
         control.setblocking(False)
@@ -150,6 +151,7 @@ class BwrapSandbox(Sandbox):
 
     async def close(self) -> None:
         """End it: the warden ends the guest when nothing more is asked, and then itself."""
+        self._closing = True
         for watch in self._watches:
             watch.cancel()
         for server in self._servers:
@@ -256,7 +258,8 @@ class BwrapSandbox(Sandbox):
         """The warden is gone, and the guest with it."""
         self._loop.remove_reader(self._control)
         self._control.close()
-        self._note_limits()
+        if not self._closing:
+            self._note_limits()
         self._dead.set()
         error = SandboxError(f"Sandbox '{self.name}' died.", seen=self._death())
         for answer in self._answers.values():
