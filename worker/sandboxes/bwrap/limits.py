@@ -118,8 +118,6 @@ class Limits:
     async def watch(self, warden: int) -> None:
         """Where there is no cgroup: add up what the guest of the process ``warden`` uses, and when that is too much,
         kill what uses most of it, as the kernel would."""
-        if self.folders:
-            return
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if await asyncio.to_thread(_kill_largest, warden, self._bytes):

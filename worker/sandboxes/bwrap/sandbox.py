@@ -144,10 +144,9 @@ class BwrapSandbox(Sandbox):
         status, _ = await self._send({"op": "make", **making})[1]
         if status:
             raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status))
-        self._watches = [
-            asyncio.create_task(self._limits.watch(self.warden)),
-            asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all)),
-        ]
+        self._watches = [asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all))]
+        if not self._limits.folders:
+            self._watches.append(asyncio.create_task(self._limits.watch(self.warden)))
 
     async def close(self) -> None:
         """End it: the warden ends the guest when nothing more is asked, and then itself."""
