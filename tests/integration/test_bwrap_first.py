@@ -36,12 +36,11 @@ async def test_the_first_sandboxes_may_be_made_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_guest_outlives_the_fork_server_and_the_next_has_a_new_one(tmp_path: Path) -> None:
-    before = _fork_servers()
     provider = _provider(tmp_path)
     first = await provider.create(_spec(1))
-    (server,) = _fork_servers() - before - {first.warden}
+    (server,) = _fork_servers(tmp_path) - {first.warden}
     os.kill(server, signal.SIGKILL)
-    until(lambda: server not in _fork_servers())
+    until(lambda: server not in _fork_servers(tmp_path))
     second = await provider.create(_spec(2))
     assert (await first.run(["echo", "first"])).stdout == b"first\n"
     assert (await second.run(["echo", "second"])).stdout == b"second\n"
@@ -55,10 +54,9 @@ async def test_a_fork_server_that_stands_still_is_an_error_and_harms_nobody(
     """The pid of a warden that has not told it is not to be killed: it is 0, which is our own process group."""
     monkeypatch.setattr(provider_module, "READY_SECONDS", 0.3)
     monkeypatch.setattr(sandbox_module, "CLOSE_SECONDS", 0.3)
-    before = _fork_servers()
     provider = _provider(tmp_path)
     await provider.destroy((await provider.create(_spec(1))).name)
-    (server,) = _fork_servers() - before
+    (server,) = _fork_servers(tmp_path)
     os.kill(server, signal.SIGSTOP)
     try:
         with pytest.raises(SandboxError, match="not ready within"):
@@ -71,13 +69,12 @@ async def test_a_fork_server_that_stands_still_is_an_error_and_harms_nobody(
 
 
 async def test_the_fork_server_ends_with_its_provider(tmp_path: Path) -> None:
-    before = _fork_servers()
     provider = _provider(tmp_path)
     await provider.destroy((await provider.create(_spec(1))).name)
-    assert _fork_servers() - before
+    assert _fork_servers(tmp_path)
     del provider
     gc.collect()
-    until(lambda: not _fork_servers() - before)
+    until(lambda: not _fork_servers(tmp_path))
 
 
 def _provider(tmp_path: Path) -> BwrapProvider:
@@ -90,6 +87,7 @@ def _spec(number: int) -> SandboxSpec:
     return SandboxSpec(name=sandbox_name(HOME_ID, "job-abc", number), cpus=1, memory_mib=512, disk_mib=1000)
 
 
-def _fork_servers() -> set[int]:
-    """Pids of all fork servers of this host, and of wardens, which are forks of theirs."""
-    return {one.pid for one in psutil.process_iter(["cmdline"]) if "fork_server" in " ".join(one.info["cmdline"] or ())}
+def _fork_servers(tmp_path: Path) -> set[int]:
+    """Pids of the fork servers for sandboxes in this folder, and of wardens, which are forks of theirs."""
+    lines = {one.pid: " ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])}
+    return {pid for pid, line in lines.items() if "fork_server" in line and str(tmp_path) in line}
