@@ -23,6 +23,7 @@ from tests.support.git_server import GitServer, git_server
 from tests.support.wait import until
 from worker.repository import PreparedRepo, Repositories, clone_into
 from worker.repository.mirror import FetchLimits
+from worker.repository.small import SMALL_TAR_BYTES
 from worker.sandboxes.base import GUEST_REPO
 
 pytestmark = pytest.mark.needs("git")
@@ -260,9 +261,12 @@ async def test_a_repository_over_the_size_is_refused(home: Home, source: Path, s
 
 
 @pytest.mark.needs("bwrap")
+@pytest.mark.parametrize("size", [10, 2 * SMALL_TAR_BYTES], ids=["as files", "as a tar"])
 async def test_the_guests_clone_is_one_as_from_git_clone(
-    home: Home, source: Path, server: GitServer, tmp_path: Path
+    home: Home, source: Path, server: GitServer, tmp_path: Path, size: int
 ) -> None:
+    (source / "more").write_bytes(os.urandom(size))
+    commit(source)
     prepared = await repositories(home).prepare(Repo(url=server.url()), ref_commit=None)
     async with sandbox_in(tmp_path) as (sandbox, _):
         await clone_into(sandbox, prepared)
@@ -271,7 +275,7 @@ async def test_the_guests_clone_is_one_as_from_git_clone(
         )
         seen = await sandbox.run(["sh", "-ec", line], cwd=GUEST_REPO)
     assert seen.exit_status == 0, seen.stderr
-    assert seen.stdout.decode().split() == ["##", "main", "3", server.url(), "v1"]
+    assert seen.stdout.decode().split() == ["##", "main", "4", server.url(), "v1"]
 
 
 @pytest.mark.needs("bwrap")

@@ -103,9 +103,14 @@ add_the_hard_way() {
     [ $added -le 1 ]
 }
 
-# Whether there is something other than the one packed branch, or the reflog of a commit.
+# Whether there is something other than the branch that was cloned, or the reflog of a commit.
 moved() {
-    for ref in "$own"/logs "$own"/refs/*/*; do if [ -e "$ref" ]; then return 0; fi; done
+    if [ -e "$own/logs" ]; then return 0; fi
+    for ref in "$own"/refs/*/*; do
+        at=
+        if [ -f "$ref" ]; then IFS= read -r at <"$ref"; fi
+        if [ -e "$ref" ] && [ "$at" != "$base" ]; then return 0; fi
+    done
     head=
     if [ -f "$own/HEAD" ]; then IFS= read -r head <"$own/HEAD"; fi
     case $head in ref:*) return 1 ;; esac

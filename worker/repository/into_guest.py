@@ -1,6 +1,7 @@
 """A prepared repository into a guest: one command there, which unpacks the tar as ``.git`` and checks the commit out.
 
-That is a clone without the copy: the tar is a bare repository made for this, so git has nothing to do but the files.
+That is a clone without the copy: the tar is a bare repository made for this, so git has nothing to do but the files. A
+small one goes in as files where the sandbox has a way for few, and no tar runs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tatin_jobs.errors import AttemptError, CommandTimeout, DiskFull, Repository
 from tatin_jobs.states import Reason
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.repository.prepared import PreparedRepo
+from worker.repository.small import as_files
 from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, Sandbox
 from worker.sandboxes.transfer import feed
 
@@ -42,8 +44,10 @@ async def clone_into(
     """
     argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), f"{run_path}/{BASE_INDEX_NAME}"]
     try:
-        async with asyncio.timeout(timeout_seconds), sandbox.exec(argv, cwd="/") as process:
-            status, stderr = await feed(process, [prepared.tar])
+        async with asyncio.timeout(timeout_seconds):
+            tars = [] if await _put(sandbox, prepared, repo_path) else [prepared.tar]
+            async with sandbox.exec([*argv, "tar"] if tars else argv, cwd="/") as process:
+                status, stderr = await feed(process, tars)
     except TimeoutError as error:
         raise CommandTimeout(
             f"Unpacking the repository in sandbox '{sandbox.name}' took longer than {timeout_seconds:g} s.",
@@ -54,6 +58,15 @@ async def clone_into(
         raise RepositoryError("The prepared repository was removed from the worker.", seen=str(error)) from error
     if status != 0:
         raise _failure(sandbox, status, stderr)
+
+
+async def _put(sandbox: Sandbox, prepared: PreparedRepo, repo_path: str) -> bool:
+    """Write a small repository as the few files that it is, where the sandbox has a way for such. False: it has not, or
+    this is none, and nothing was written."""
+    files = as_files(prepared.tar, prepared.commit)
+    if files is None:
+        return False
+    return await sandbox.put({f"{repo_path}/.git/{name}": data for name, data in files.items()}, 0o644)
 
 
 def _config(prepared: PreparedRepo) -> str:

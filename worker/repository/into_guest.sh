@@ -1,13 +1,13 @@
 # shellcheck shell=sh
-# In the guest: stdin is the tar of a bare repository. $1 where the clone goes, $2 its config, $3 where a copy of the
-# index goes, for the patch at the end.
+# In the guest. $1 where the clone goes, $2 its config, $3 where a copy of the index goes, for the patch at the end;
+# $4 not empty: stdin is the tar of a bare repository, else its files are there already.
 set -eu
 umask 022
 repo=$1 base_index=$3
 if ! { [ -d "$repo/.git/info" ] && [ -d "$repo/.git/hooks" ] && [ -d "${base_index%/*}" ]; }; then
     mkdir -p "$repo/.git/info" "$repo/.git/hooks" "${base_index%/*}"
 fi
-tar -xof - -C "$repo/.git"
+if [ -n "${4-}" ]; then tar -xof - -C "$repo/.git"; fi
 printf '%s' "$2" >"$repo/.git/config"
 cd "$repo"
 LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
