@@ -56,14 +56,15 @@ async def collect(
     limits = limits or CollectLimits()
     search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
     staging = folder / STAGING
+    patch = taken.patch if taken else None
     published = False
     try:
         staging.mkdir(parents=True)
     except FileExistsError:  # an earlier call was killed
         await asyncio.to_thread(_make_empty, staging)
     try:
-        if taken is not None and taken.patch is not None:
-            unpacked = await asyncio.to_thread(_unpack_patch, taken.patch, staging, limits, spec.home)
+        if patch is not None:
+            unpacked = await asyncio.to_thread(_take_patch, patch, staging, folder, limits, spec.home)
             incomplete = unpacked.incomplete
         else:
             argv = _argv(spec, search, limits)
@@ -74,7 +75,8 @@ async def collect(
                 seen=unpacked.incomplete,
                 try_="`tatin prune`, or free some space.",
             )
-        await asyncio.to_thread(_publish, staging, folder)
+        if patch is None:
+            await asyncio.to_thread(_publish, staging, folder)
         published = True
     finally:
         if not published:
@@ -102,13 +104,16 @@ async def _pull(
         return unpacked, stream.cut or unpacked.incomplete or await stream.ending()
 
 
-def _unpack_patch(patch: bytes, staging: Path, limits: CollectLimits, home: str) -> Unpacked:
-    """The same for a patch that is here already. Its name is ours and its bytes are read by nobody, so no child need
-    stand between."""
+def _take_patch(patch: bytes, staging: Path, folder: Path, limits: CollectLimits, home: str) -> Unpacked:
+    """Unpack and publish a patch that is here already. Its name is ours and its bytes are read by nobody, so no child
+    need stand between."""
     member = tarfile.TarInfo(PATCH_FILE)
     member.size = len(patch)
     tar = member.tobuf(tarfile.USTAR_FORMAT) + patch + bytes(-len(patch) % tarfile.BLOCKSIZE)
-    return Unpacker(str(staging), limits, home).run(io.BytesIO(tar).read)
+    unpacked = Unpacker(str(staging), limits, home).run(io.BytesIO(tar).read)
+    if not unpacked.disk_full:
+        _publish(staging, folder)
+    return unpacked
 
 
 class _Stream:
