@@ -62,7 +62,7 @@ async def snapshot(
             found = await _at_once(sandbox, spec, spec.base_commit, limits) if last else None
             if isinstance(found, Snapshot):
                 return found
-            report = found or await _report(sandbox, spec, spec.base_commit, limits, spare="")
+            report = found or await _report(sandbox, spec, spec.base_commit, limits, spare="", anew=last)
             if b"lost" in report and spec.base_tar is not None and await asyncio.to_thread(spec.base_tar.is_file):
                 spare = await _send_again(sandbox, spec, spec.base_tar)
                 report = await _report(sandbox, spec, spec.base_commit, limits, spare=spare)
@@ -110,14 +110,17 @@ async def _read_short(process: GuestProcess, most: int) -> CommandResult | None:
     return CommandResult(await process.wait(), bytes(stdout), bytes(stderr))
 
 
-async def _report(sandbox: Sandbox, spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str) -> _Report:
-    """What ``snapshot.sh`` printed: key -> values."""
-    argv = _argv(spec, commit, limits, spare=spare)
+async def _report(
+    sandbox: Sandbox, spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str, anew: bool = False
+) -> _Report:
+    """What ``snapshot.sh`` printed: key -> values. ``anew``: without the index of the clone, which by now speaks of
+    objects that an earlier call made and this one removes."""
+    argv = _argv(spec, commit, limits, spare=spare, anew=anew)
     return _lines(await sandbox.run(argv, cwd="/", timeout_seconds=SNAPSHOT_SECONDS, max_output_bytes=2**18))
 
 
-def _argv(spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str) -> tuple[str, ...]:
-    base_index = f"{spec.run_path}/{BASE_INDEX_NAME}"
+def _argv(spec: CollectSpec, commit: str, limits: CollectLimits, *, spare: str, anew: bool = False) -> tuple[str, ...]:
+    base_index = "" if anew else f"{spec.run_path}/{BASE_INDEX_NAME}"
     arguments = (spec.repo_path, commit, spec.snapshot_path, base_index, str(limits.patch_bytes), spare)
     return ("/bin/sh", "-c", _SCRIPT, "sh", *arguments)
 
