@@ -20,7 +20,7 @@ from tatin_jobs.errors import CommandTimeout, SandboxError
 from tests.contract.conftest import HOME_ID, Make, spec_of
 from tests.support.wait import until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, RunChunk, Sandbox, SandboxProvider, StartSpec
-from worker.sandboxes.transfer import push_files, push_tar
+from worker.sandboxes.transfer import copy_file, push_files, push_tar
 
 
 def _start(*argv: str, **changes: object) -> StartSpec:
@@ -102,6 +102,17 @@ async def test_python_runs_source_with_arguments(sandbox: Sandbox) -> None:
 
 
 # files
+
+
+async def test_a_file_is_copied_with_its_times(sandbox: Sandbox) -> None:
+    one, two = f"{GUEST_HOME}/one", f"{GUEST_RUN}/two"
+    await push_files(sandbox, {one: b"\0text", two: b"something longer that is replaced"}, 0o640)
+    await sandbox.run(["touch", "-t", "200102030405", one])
+    await copy_file(sandbox, one, two)
+    seen = await sandbox.run(["sh", "-c", f"cmp {one} {two} && [ ! {one} -nt {two} ] && [ ! {one} -ot {two} ]"])
+    assert seen.exit_status == 0, seen
+    with pytest.raises(SandboxError, match="could not be copied"):
+        await copy_file(sandbox, f"{GUEST_HOME}/none", two)
 
 
 async def test_files_are_pushed_with_their_folders(sandbox: Sandbox) -> None:

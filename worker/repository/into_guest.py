@@ -1,7 +1,7 @@
 """A prepared repository into a guest: one command there, which unpacks the tar as ``.git`` and checks the commit out.
 
 That is a clone without the copy: the tar is a bare repository made for this, so git has nothing to do but the files. A
-small one goes in as files where the sandbox has a way for few, and no tar runs.
+small one goes in as files where the sandbox has a way for few, and then git is the only program that runs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.repository.prepared import PreparedRepo
 from worker.repository.small import as_files
 from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, Sandbox
-from worker.sandboxes.transfer import feed
+from worker.sandboxes.transfer import copy_file, feed
 
 CLONE_SECONDS = 900
 NO_PROGRAM = 127
 _SCRIPT: Final = Path(__file__).with_name("into_guest.sh").read_text()
+_CHECK_OUT: Final = ("-c", "core.hooksPath=/dev/null", "read-tree", "--reset", "-u", "HEAD")
+_GIT_ENV: Final = {
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+}
 
 
 async def clone_into(
@@ -42,12 +50,15 @@ async def clone_into(
         SandboxError: the sandbox died.
         CommandTimeout: it took longer than ``timeout_seconds``.
     """
-    argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), f"{run_path}/{BASE_INDEX_NAME}"]
+    base_index = f"{run_path}/{BASE_INDEX_NAME}"
     try:
         async with asyncio.timeout(timeout_seconds):
-            tars = [] if await _put(sandbox, prepared, repo_path) else [prepared.tar]
-            async with sandbox.exec([*argv, "tar"] if tars else argv, cwd="/") as process:
-                status, stderr = await feed(process, tars)
+            if await _put(sandbox, prepared, repo_path):
+                status, stderr = await _check_out(sandbox, repo_path, base_index)
+            else:
+                argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index]
+                async with sandbox.exec(argv, env=_GIT_ENV, cwd="/") as process:
+                    status, stderr = await feed(process, [prepared.tar])
     except TimeoutError as error:
         raise CommandTimeout(
             f"Unpacking the repository in sandbox '{sandbox.name}' took longer than {timeout_seconds:g} s.",
@@ -66,7 +77,17 @@ async def _put(sandbox: Sandbox, prepared: PreparedRepo, repo_path: str) -> bool
     files = as_files(prepared.tar, prepared.commit)
     if files is None:
         return False
+    files = {**files, "config": _config(prepared).encode(), "info/": b"", "hooks/": b""}
     return await sandbox.put({f"{repo_path}/.git/{name}": data for name, data in files.items()}, 0o644)
+
+
+async def _check_out(sandbox: Sandbox, repo_path: str, base_index: str) -> tuple[int, str]:
+    """What the script does once the repository is there: the exit status and the end of stderr."""
+    async with sandbox.exec(["git", *_CHECK_OUT], env=_GIT_ENV, cwd=repo_path) as process:
+        status, stderr = await feed(process, [])
+    if status == 0:
+        await copy_file(sandbox, f"{repo_path}/.git/index", base_index)
+    return status, stderr
 
 
 def _config(prepared: PreparedRepo) -> str:

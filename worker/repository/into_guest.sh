@@ -1,16 +1,15 @@
 # shellcheck shell=sh
-# In the guest. $1 where the clone goes, $2 its config, $3 where a copy of the index goes, for the patch at the end;
-# $4 not empty: stdin is the tar of a bare repository, else its files are there already.
+# In the guest, with what git needs in its environment: stdin is the tar of a bare repository. $1 where the clone goes, $2
+# its config, $3 where a copy of the index goes, for the patch at the end.
 set -eu
 umask 022
 repo=$1 base_index=$3
 if ! { [ -d "$repo/.git/info" ] && [ -d "$repo/.git/hooks" ] && [ -d "${base_index%/*}" ]; }; then
     mkdir -p "$repo/.git/info" "$repo/.git/hooks" "${base_index%/*}"
 fi
-if [ -n "${4-}" ]; then tar -xof - -C "$repo/.git"; fi
+tar -xof - -C "$repo/.git"
 printf '%s' "$2" >"$repo/.git/config"
 cd "$repo"
-LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_LFS_SKIP_SMUDGE=1 GIT_TERMINAL_PROMPT=0 \
-    git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
+git -c core.hooksPath=/dev/null read-tree --reset -u HEAD
 # At once: git trusts what an index says of files that are older than it, to the second, and none may change in between.
 exec cat .git/index >"$base_index"

@@ -209,11 +209,21 @@ class Sandbox(ABC):
         return self.exec(["python3", "-I", "-S", "-B", "-c", source, *args], cwd=cwd)
 
     async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
-        """Write these files (absolute path -> bytes), where this kind of sandbox has a shorter way for few than a tar
-        over ``exec``; False: it has not, and nothing was written. For ``transfer.push_files``.
+        """Write these files (absolute path -> bytes; one that ends with ``/`` is a folder), where this kind of sandbox
+        has a shorter way for few than a tar over ``exec``; False: it has not, and nothing was written. For
+        ``transfer.push_files``.
 
         Raises:
             SandboxError: the guest could not take them.
+        """
+        return False
+
+    async def copy(self, source: str, target: str) -> bool:
+        """Copy a plain file of the guest, with its times, where this kind of sandbox has a shorter way than ``cp`` over
+        ``exec``; False: it has not, or not for as long a one, and nothing was copied.
+
+        Raises:
+            SandboxError: it could not be copied.
         """
         return False
 

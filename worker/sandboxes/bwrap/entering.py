@@ -57,6 +57,7 @@ def make(request, userns):
     made, first = _start(request["argv"], userns)
     _enter(first)
     _drop(request["uid"])
+    os.umask(0o022)  # whatever the worker's is
     return made
 
 

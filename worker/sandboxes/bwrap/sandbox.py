@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -108,6 +109,15 @@ class BwrapSandbox(Sandbox):
         status, _ = await self._ask({"op": "write", "files": texts, "mode": mode})
         if status:
             raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
+        return True
+
+    async def copy(self, source: str, target: str) -> bool:
+        status, _ = await self._ask({"op": "copy", "source": source, "target": target})
+        if status == errno.EFBIG:
+            return False
+        if status:
+            seen = f"{source}, {target}: {os.strerror(status)}"
+            raise SandboxError(f"A file of sandbox '{self.name}' could not be copied.", seen=seen)
         return True
 
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:

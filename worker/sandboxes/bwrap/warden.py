@@ -12,6 +12,7 @@ passed along; an answer is two numbers:
     {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there
     {op: write, id, files, mode}             ->  ID STATUS  when all of path -> text is written, or one could not be;
                                                             the text is the bytes as Latin-1
+    {op: copy, id, source, target}           ->  ID STATUS  when the file is copied with its times, or cannot be
     {op: kill, id}                               its process group, or what prints for it
     {op: kill_all, id}                       ->  ID 0 when nothing but its first process is left
     {op: listen, id, port}                   ->  ID STATUS + 1 fd: a listening socket of the guest's loopback
@@ -21,11 +22,13 @@ It is the launcher's watcher itself, where other guests have a process for each 
 thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing.
 """
 
+import errno
 import json
 import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 
@@ -35,6 +38,7 @@ import launcher  # type: ignore[import-not-found]
 PACKET = 200_000
 """More than a request can have: the worker sends no longer one, nor does the kernel."""
 MAX_FDS = 4
+MOST_COPIED = 1 << 20
 FIRST_TO_GO = b"500"
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
@@ -126,6 +130,8 @@ class Guest:
             self.launcher(number, request["args"], fds[0])
         elif op == "write":
             self.answer(number, outcome(write_files, request["files"], request["mode"]))
+        elif op == "copy":
+            self.answer(number, outcome(copy_file, request["source"], request["target"]))
         elif op == "kill":
             self.kill(number)
         elif op == "kill_all":
@@ -288,18 +294,37 @@ def write_files(files, mode):
                     os.mkdir(path[:at], 0o755)
                 except FileExistsError:
                     pass
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            os.fchmod(fd, mode)
-            data = text.encode("latin-1")
-            while data:
-                data = data[os.write(fd, data) :]
-        finally:
-            os.close(fd)
+        if path[-1] != "/":
+            replace_file(path, text.encode("latin-1"), mode)
+
+
+def copy_file(source, target):
+    """A plain file, and no long one."""
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        seen = os.fstat(fd)
+        data = os.read(fd, MOST_COPIED + 1)
+    finally:
+        os.close(fd)
+    if len(data) > MOST_COPIED or len(data) != seen.st_size:
+        raise OSError(errno.EFBIG, source)
+    replace_file(target, data, stat.S_IMODE(seen.st_mode), (seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def replace_file(path, data, mode, times=None):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)
+        while data:
+            data = data[os.write(fd, data) :]
+        if times:
+            os.utime(fd, ns=times)
+    finally:
+        os.close(fd)
 
 
 def signal_group(pid):
