@@ -39,7 +39,7 @@ class Made:
 
 
 def make(request, userns):
-    """The guest, entered for good. ``request``: ``argv`` of bwrap; the ``cgroups`` (files that list processes) and
+    """The guest, entered for good. ``request``: ``argv`` of bwrap; the ``cgroups`` (files to join them by) and the
     ``limits`` (name -> number) that hold for all of it; ``errors``: the file for what bwrap says; ``uid``: the guest's
     user. ``userns``: descriptor of the user namespace, None: bwrap makes its own.
 

@@ -97,6 +97,13 @@ class Limits:
             )
         self.folders = list(dict.fromkeys(filter(None, (self._memory, self._processes, self._cpu))))
 
+    @property
+    def joins(self) -> list[str]:
+        """The files by which a process of one thread puts itself ("0") into the cgroups. Of v1 the one for threads, for
+        which the kernel need not wait until nobody on the host forks (some 4 ms, `cgroup_procs_write_start`)."""
+        name = "tasks" if self._method == "cgroup1" else "cgroup.procs"
+        return [f"{folder}/{name}" for folder in self.folders]
+
     def prepare(self) -> None:
         """Make the cgroups with their limits. Raises OSError."""
         if not self.folders:

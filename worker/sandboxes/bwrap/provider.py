@@ -149,7 +149,7 @@ class BwrapProvider(SandboxProvider):
         self._live[spec.name] = sandbox
         making = {
             "argv": [self._program, *arguments(self._shared, layout, spec.tools, userns=self._userns is not None)],
-            "cgroups": [f"{folder}/cgroup.procs" for folder in limits.folders],
+            "cgroups": limits.joins,
             "limits": {
                 "RLIMIT_CORE": 0,
                 "RLIMIT_NOFILE": OPEN_FILES,
