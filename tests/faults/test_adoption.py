@@ -90,7 +90,8 @@ def test_an_agent_goes_on_when_its_worker_is_killed_and_its_log_is_whole(made: B
 
 def test_what_a_guest_was_refused_before_its_worker_was_killed_is_in_the_result(made: Bench) -> None:
     """F10: counted on by the next worker, and told once."""
-    ask = "curl -s -o /dev/null http://{}.example/"
+    again = "--retry 20 --retry-delay 1 --retry-all-errors"  # while nobody serves the way out: between the two workers
+    ask = f"curl -s {again} -o /dev/null http://{{}}.example/"
     command = f"{ask.format('before')}; echo up; while [ ! -e ../enough ]; do sleep 0.05; done"
     command += f"; {ask.format('before')}; {ask.format('after')}"
     network = Network(mode="allowlist", allow=("allowed.example",))
