@@ -1,16 +1,19 @@
 """Remove a folder that a guest wrote: any depth, any mode, by directory descriptor, never through a link.
 
-``shutil.rmtree`` recurses (a guest can make 3,000 levels) and stops at a folder of mode 0. Here each folder found is
-moved up beside its parent first, so two descriptors are open at any time and nothing recurses.
+``shutil.rmtree`` recurses (a guest can make 3,000 levels) and stops at a folder of mode 0. Here what lies deeper than
+a few levels is moved up to the top first, so few descriptors are open at any time and nothing recurses far.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+LEVELS = 8
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,21 +43,31 @@ def remove_tree(path: Path) -> None:
 
 
 def _empty(top: int) -> None:
-    number = 0
     prefix = f".tatin-{secrets.token_hex(8)}-"  # the guest cannot have made such a name beforehand
-    waiting = _unlink_all_but_folders(top)
-    while waiting:
-        name = waiting.pop()
-        folder = os.open(name, _OPEN, dir_fd=top)
+    moved: list[str] = []
+
+    def move_up(name: str, folder: int) -> None:
+        moved.append(f"{prefix}{next(numbers)}")
+        os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+
+    numbers = itertools.count()
+    _remove_folders(top, _unlink_all_but_folders(top), LEVELS, move_up)
+    while moved:
+        _remove_folders(top, [moved.pop()], LEVELS, move_up)
+
+
+def _remove_folders(parent: int, names: list[str], levels: int, move_up: Callable[[str, int], None]) -> None:
+    """These and what is so many levels below them; what is deeper is moved up, to be removed later."""
+    for name in names:
+        if levels == 0:
+            move_up(name, parent)
+            continue
+        folder = os.open(name, _OPEN, dir_fd=parent)
         try:
-            for inner in _unlink_all_but_folders(folder):
-                number += 1
-                moved = f"{prefix}{number}"
-                os.rename(inner, moved, src_dir_fd=folder, dst_dir_fd=top)
-                waiting.append(moved)
+            _remove_folders(folder, _unlink_all_but_folders(folder), levels - 1, move_up)
         finally:
             os.close(folder)
-        os.rmdir(name, dir_fd=top)
+        os.rmdir(name, dir_fd=parent)
 
 
 def _unlink_all_but_folders(folder: int) -> list[str]:
