@@ -39,6 +39,7 @@ PACKET = 200_000
 """More than a request can have: the worker sends no longer one, nor does the kernel."""
 MAX_FDS = 4
 MOST_COPIED = 1 << 20
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 FIRST_TO_GO = b"500"
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
@@ -288,13 +289,14 @@ def outcome(do, *arguments):
 def write_files(files, mode):
     """Folders are made, what is in the place of a file is replaced: never followed, never waited for."""
     for path, text in files.items():
-        for at in range(1, len(path)):
-            if path[at] == "/":
-                try:
-                    os.mkdir(path[:at], 0o755)
-                except FileExistsError:
-                    pass
-        if path[-1] != "/":
+        folder, _, name = path.rpartition("/")
+        if not name:
+            os.makedirs(folder, exist_ok=True)
+            continue
+        try:
+            replace_file(path, text.encode("latin-1"), mode)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
             replace_file(path, text.encode("latin-1"), mode)
 
 
@@ -313,10 +315,10 @@ def copy_file(source, target):
 
 def replace_file(path, data, mode, times=None):
     try:
+        fd = os.open(path, NEW_FILE, mode)
+    except FileExistsError:
         os.unlink(path)
-    except FileNotFoundError:
-        pass
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fd = os.open(path, NEW_FILE, mode)
     try:
         os.fchmod(fd, mode)
         while data:
