@@ -10,14 +10,20 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.home import Home
 from tests.support.wait import until
-from worker.sandboxes.base import GUEST_HOME, CommandResult, Sandbox, SandboxSpec, StartSpec
+from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, CommandResult, Sandbox, SandboxSpec, StartSpec
+from worker.sandboxes.bwrap import sandbox as sandbox_module
+from worker.sandboxes.bwrap.inside import inside
 from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.bwrap.sandbox import BwrapSandbox
 
 pytestmark = pytest.mark.needs("bwrap")
 HOME_ID = "0a1b2c3d"
@@ -31,7 +37,7 @@ async def provider(tmp_path: Path) -> BwrapProvider:
 
 
 @pytest.fixture
-async def guest(provider: BwrapProvider) -> AsyncIterator[Sandbox]:
+async def guest(provider: BwrapProvider) -> AsyncIterator[BwrapSandbox]:
     sandbox = await provider.create(_spec(1))
     yield sandbox
     await provider.destroy(sandbox.name)
@@ -247,6 +253,92 @@ async def test_a60_orphans_are_reaped(guest: Sandbox) -> None:
 
     count = "while [ $(ls -d /proc/[0-9]* | wc -l) -gt 5 ]; do sleep 0.1; done"  # two shells, ls, wc, the first process
     assert (await guest.run(["bash", "-c", count], timeout_seconds=20)).exit_status == 0
+
+
+async def test_a57_programs_of_the_guest_hold_no_descriptor_of_ours(guest: BwrapSandbox) -> None:
+    """A57: not the warden's socket, by which they would be the warden to the worker."""
+    show = ["python3", "-c", "import os; print(sorted(fd for fd in os.listdir('/proc/self/fd') if int(fd) < 64))"]
+    only = b"['0', '1', '2', '3']\n"  # and the one that lists them
+    assert (await guest.run(show)).stdout == only
+    run = await guest.start(StartSpec(argv=show, cwd=GUEST_HOME))
+    assert b"".join([chunk.data async for chunk in run.follow()]) == only
+    (bwrap,) = psutil.Process(guest.warden).children()
+    for process in (bwrap.children()[0], *await _held(guest)):
+        assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"]
+
+
+async def _held(guest: BwrapSandbox) -> list[psutil.Process]:
+    """A program that runs in the guest, as the host sees it."""
+    await guest.start(StartSpec(argv=["sleep", "30"], cwd=GUEST_HOME, label="held"))
+    return await asyncio.to_thread(until, lambda: inside(guest.warden))
+
+
+async def test_a63_what_stops_every_program_before_it_begins_is_killed(
+    provider: BwrapProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A63: a child that is stopped before it has become its program holds up who starts it."""
+    monkeypatch.setattr(sandbox_module, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(sandbox_module, "CLOSE_SECONDS", 1.0)
+    script = "import os\nwhile True:\n try: os.kill(-1, 19)\n except OSError: pass"
+    guest = await provider.create(_spec(1))
+    await guest.start(StartSpec(argv=["python3", "-c", script], cwd=GUEST_HOME))
+    for _ in range(5):
+        with suppress(CommandTimeout):
+            await guest.run(["true"], timeout_seconds=0.3)
+    await guest.kill_all()
+    assert (await guest.run(["echo", "alive"])).stdout == b"alive\n"
+    await guest.start(StartSpec(argv=["python3", "-c", script], cwd=GUEST_HOME, label="again"))
+    for _ in range(5):
+        with suppress(CommandTimeout):
+            await guest.run(["true"], timeout_seconds=0.3)
+    warden = guest.warden
+    await provider.destroy(guest.name)
+    await asyncio.to_thread(until, lambda: not psutil.pid_exists(warden) or _is_zombie(warden))
+
+
+def _is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a60_the_watcher_is_not_deceived_by_names(guest: BwrapSandbox) -> None:
+    """A60: where no cgroup bounds it, what a guest uses is found by its namespace, whatever its processes call
+    themselves."""
+    name = "import ctypes; ctypes.CDLL(None).prctl(15, b'bwrap')"
+    script = f"{name}\nimport os, time\nos.fork()\ntime.sleep(30)"
+    await guest.start(StartSpec(argv=["python3", "-c", script], cwd=GUEST_HOME))
+    await asyncio.to_thread(until, lambda: len([one for one in inside(guest.warden) if one.name() == "bwrap"]) == 2)
+
+
+async def test_a57_the_warden_takes_no_terminal_of_the_guest(guest: BwrapSandbox) -> None:
+    """A57: a session leader that opens one gets its signals."""
+    script = "import os, pty, time\n_, tty = pty.openpty()\nos.symlink(os.ttyname(tty), 'in')\nprint(1, flush=True)"
+    await guest.start(StartSpec(argv=["python3", "-c", f"{script}\ntime.sleep(30)"], cwd=GUEST_HOME, label="master"))
+    await guest.run(["bash", "-c", "until [ -e in ]; do sleep 0.05; done"])
+    await guest.start(StartSpec(argv=["true"], cwd=GUEST_HOME, stdin_path=f"{GUEST_HOME}/in"))
+    assert _terminal(guest.warden) == 0
+
+
+def _terminal(pid: int) -> int:
+    """The number of its controlling terminal: field 7 of its ``stat``."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4])
+
+
+async def test_a61_a_run_whose_output_cannot_be_written_ends_alone(guest: BwrapSandbox) -> None:
+    """A61: the guest makes the file of its own output as long as any may be."""
+    script = f"truncate -s 1000M {GUEST_RUN}/agent/stdout; echo one & echo two >&2 & sleep 0.2; echo three"
+    run = await guest.start(StartSpec(argv=["bash", "-c", script], cwd=GUEST_HOME))
+    while (status := await run.status()).exit_status is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert status.exit_status == 125
+    assert (await guest.run(["echo", "alive"])).stdout == b"alive\n"
+
+
+async def test_a57_a_program_that_there_is_not_and_nobody_waits_for_harms_nobody(guest: BwrapSandbox) -> None:
+    """A57"""
+    for _ in range(5):
+        async with guest.exec(["no-such-program"]):
+            pass
+    assert (await guest.run(["echo", "alive"])).stdout == b"alive\n"
 
 
 async def test_a60_a_memory_bomb_ends_in_its_own_guest(provider: BwrapProvider) -> None:

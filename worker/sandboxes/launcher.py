@@ -137,7 +137,7 @@ class Program:
         writes = [write for _, write in ends]
         try:
             # A guest may have put a pipe of its own in the place of the file: that is not waited for.
-            stdin = posix.open(self._spec["stdin"] or "/dev/null", posix.O_RDONLY | posix.O_NONBLOCK)
+            stdin = posix.open(self._spec["stdin"] or "/dev/null", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
             try:
                 self.pid = spawn(self._spec["argv"], self._spec["env"], self._spec["cwd"], [stdin, *writes])
             finally:
@@ -182,6 +182,8 @@ class Program:
 
     def read(self, fd):
         """One block into its file, up to the limit; what is over is counted and dropped: the program never blocks."""
+        if fd not in self.pipes:
+            return  # given up since it was found to be ready
         try:
             data = posix.read(fd, BLOCK)
         except BlockingIOError:

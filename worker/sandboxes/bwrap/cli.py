@@ -14,9 +14,11 @@ GUEST_UID = 1000
 SHM_BYTES = 256 * 2**20
 GUEST_SHELL = "/opt/tatin/bwrap/bash"
 """The copy of the shell that runs as the guest's first process."""
-FIRST = "echo; while read -r _; do kill -KILL -1 2>/dev/null; echo; done"
-"""What it runs: it says that all is mounted; kills everything but itself when asked (the kernel spares pid 1 alone) and
-says so; ends with its stdin, and the kernel ends the guest with it. bash reaps the orphans meanwhile; dash does not."""
+FIRST = 'exec 2>/dev/null; [ -z "$1" ] || eval "exec $1<&-"; echo; while read -r _; do kill -KILL -1; echo; done'
+"""What it runs: it closes the descriptor ``$1`` that bwrap left open, and says that all is mounted; kills everything
+but itself when asked (the kernel spares pid 1 alone) and says so; ends with its stdin, and the kernel ends the guest. It
+opens nothing later on: a guest that has its user may take that from it. bash reaps the orphans meanwhile, which dash does
+not."""
 
 _ETC_FOLDERS = ("ssl", "alternatives")
 HOST_ETC = ("ld.so.cache", "localtime", "mime.types", "services", "protocols", "debian_version", "os-release")
@@ -102,7 +104,7 @@ def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], *, use
         # What bwrap itself made is in memory without a bound, and would be the guest's to fill where it owns it.
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         *("--chdir", GUEST_HOME),
-        *("--", GUEST_SHELL, "-c", FIRST),
+        *("--", GUEST_SHELL, "-c", FIRST, "first"),
     ]
 
 

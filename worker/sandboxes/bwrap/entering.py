@@ -39,9 +39,10 @@ class Made:
 
 
 def make(request, userns):
-    """The guest, entered for good. ``request``: ``argv`` of bwrap; the ``cgroups`` (files to join them by) and the
-    ``limits`` (name -> number) that hold for all of it; ``errors``: the file for what bwrap says; ``uid``: the guest's
-    user. ``userns``: descriptor of the user namespace, None: bwrap makes its own.
+    """The guest, entered for good. ``request``: ``argv`` of bwrap, to which is added what its first process has to
+    close; the ``cgroups`` (files to join them by) and the ``limits`` (name -> number) that hold for all of it;
+    ``errors``: the file for what bwrap says; ``uid``: the guest's user. ``userns``: descriptor of the user namespace,
+    None: bwrap makes its own.
 
     Raises:
         OSError: it cannot be made; bwrap's own words are in the file.
@@ -58,6 +59,7 @@ def make(request, userns):
     _enter(first)
     _drop(request["uid"])
     os.umask(0o022)  # whatever the worker's is
+    sys.meta_path.clear()  # what would be imported from now on would come out of the guest
     return made
 
 
@@ -77,11 +79,12 @@ def _start(argv, userns):
     options = {"--info-fd": info_end}
     if userns is not None:
         options["--userns"] = userns
+    leaked = [str(fd) for name, fd in options.items() if name == "--userns"]  # bwrap closes the other one
     for fd in options.values():
         os.set_inheritable(fd, True)
     bwrap = os.posix_spawn(
         argv[0],
-        [argv[0], *(word for name, fd in options.items() for word in (name, str(fd))), *argv[1:]],
+        [argv[0], *(word for name, fd in options.items() for word in (name, str(fd))), *argv[1:], *leaked],
         {},
         file_actions=[(os.POSIX_SPAWN_DUP2, heard, 0), (os.POSIX_SPAWN_DUP2, say, 1)],
         setsigdef=(signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),

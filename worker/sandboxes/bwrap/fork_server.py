@@ -2,8 +2,8 @@
 guest's own socket and of the user namespace, if one was prepared.
 
 A Python takes 9 ms of processor time to start and to import what a warden needs, a fork of this one half of one. It is
-started with an empty environment and is told nothing, so no fork of it holds what belongs to another guest. It ends
-with its socket. Nobody waits for a warden: the warden's own socket tells of its end.
+started with nothing in its environment but a PATH and is told nothing, so no fork of it holds what belongs to another.
+It ends with its socket. Nobody waits for a warden: the warden's own socket tells of its end.
 """
 
 import gc
@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 
-import warden  # type: ignore[import-not-found]  # it lies beside this file
+import packets  # type: ignore[import-not-found]  # these lie beside this file
+import warden  # type: ignore[import-not-found]
 
 FAULT = 70
 
@@ -24,7 +25,7 @@ def main(fd):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()  # a collection in a fork would copy all of these pages
     while True:
-        data, fds, _, _ = socket.recv_fds(server, 16, 2, socket.MSG_CMSG_CLOEXEC)
+        data, fds = packets.receive(server, 16)
         if not data:
             return
         control, userns = (*fds, None)[:2]
@@ -45,9 +46,7 @@ def _warden(control, userns):
     os.setsid()
     try:
         warden.main(socket.socket(fileno=control), userns)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
+    except BaseException as error:
+        os.write(2, f"tatin: {error!r}\n".encode())  # nothing is imported any more: it would come out of the guest
         return FAULT
     return 0

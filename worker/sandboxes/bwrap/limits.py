@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from tatin_jobs.errors import SandboxError
+from worker.sandboxes.bwrap.inside import inside
 from worker.sandboxes.disk_use import MAX_DEPTH, DiskUse, disk_use
 
 MAX_PROCESSES = 2048
@@ -196,18 +197,10 @@ class Limits:
                 os.rmdir(folder)
 
 
-def _inside(warden: int) -> list[psutil.Process]:
-    """What runs in the guest, but for its first process, which must outlive the others."""
-    process = psutil.Process(warden)
-    makers = [child for child in process.children() if child.name() == "bwrap"]
-    spared = {warden, *(each.pid for maker in makers for each in (maker, *maker.children()))}
-    return [each for each in process.children(recursive=True) if each.pid not in spared]
-
-
 def _kill_crowd(warden: int) -> bool:
     """Kill all processes of the guest but its first if they are too many; whether they were."""
     with suppress(psutil.Error):
-        crowd = _inside(warden)
+        crowd = inside(warden)
         if len(crowd) > MAX_PROCESSES:
             for process in crowd:
                 with suppress(psutil.Error):
@@ -220,7 +213,7 @@ def _kill_largest(warden: int, limit_bytes: int) -> bool:
     """Kill the largest process of the guest if all of them together are over the limit; whether one was killed."""
     sizes: dict[psutil.Process, int] = {}
     with suppress(psutil.Error):
-        for process in _inside(warden):
+        for process in inside(warden):
             with suppress(psutil.Error):
                 sizes[process] = process.memory_full_info().pss
     if sum(sizes.values()) <= limit_bytes:

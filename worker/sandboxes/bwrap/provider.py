@@ -26,6 +26,7 @@ from worker.sandboxes.bwrap.cli import (
     arguments,
     etc_folders,
 )
+from worker.sandboxes.bwrap.inside import kill_tree
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.prereqs import check
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
@@ -89,8 +90,8 @@ class BwrapProvider(SandboxProvider):
         self._check_name(name)
         sandbox = self._live.get(name)
         if sandbox is not None:
-            await sandbox.close()
-            Layout(self._root / name).process.unlink(missing_ok=True)  # it is gone
+            if await sandbox.close():
+                Layout(self._root / name).process.unlink(missing_ok=True)  # nobody need look for it
         await self._clear(name)
         self._live.pop(name, None)
         if (self._root / name).exists():
@@ -164,6 +165,8 @@ class BwrapProvider(SandboxProvider):
         except (SandboxError, TimeoutError) as error:
             await sandbox.close()
             del self._live[spec.name]
+            if not sandbox.warden:
+                self._wardens.give_up()  # it took what it was told, and forked nobody
             seen = _said(layout) or str(error) or f"it was not ready within {READY_SECONDS:g} s"
             raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=seen) from error
         return sandbox
@@ -173,11 +176,8 @@ class BwrapProvider(SandboxProvider):
         layout = Layout(self._root / name)
         with suppress(OSError, ValueError, KeyError, psutil.Error):
             note = json.loads(layout.process.read_text())
-            process = same_process(note["pid"], note["started"])
-            if process is not None:
-                for member in [*process.children(recursive=True), process]:
-                    with suppress(psutil.Error):
-                        member.kill()
+            if same_process(note["pid"], note["started"]):
+                await asyncio.to_thread(kill_tree, note["pid"])
         await _remove_cgroups(Limits(name, 0))
         try:
             await asyncio.to_thread(remove_tree, layout.root)

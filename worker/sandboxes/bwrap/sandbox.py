@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +24,9 @@ from worker.sandboxes.base import (
     StartSpec,
 )
 from worker.sandboxes.bwrap.cpu import tree_cpu_seconds
+from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
 from worker.sandboxes.bwrap.limits import Limits
+from worker.sandboxes.bwrap.packets import receive
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
@@ -34,6 +35,7 @@ PACKET_BYTES = 180_000
 PUT_BYTES = 28_000
 """Of files in one request, where a byte takes up to six (``\\u0000``)."""
 ANSWER_SECONDS = 60.0
+STUCK_SECONDS = 3.0
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
 HELLO = 0
@@ -129,7 +131,14 @@ class BwrapSandbox(Sandbox):
         self._servers.append(await self._loop.create_server(protocol, sock=listener))
 
     async def kill_all(self) -> None:
-        await self._ask({"op": "kill_all"})
+        """The warden does not answer where the guest stopped a program before it had begun, or holds a lease on it."""
+        asked = asyncio.create_task(self._ask({"op": "kill_all"}))
+        try:
+            while not (await asyncio.wait({asked}, timeout=STUCK_SECONDS))[0]:
+                await asyncio.to_thread(kill_inside, self.warden)
+            await asked
+        finally:
+            asked.cancel()
 
     async def usage(self) -> SandboxUsage:
         self._note_limits()
@@ -158,8 +167,9 @@ class BwrapSandbox(Sandbox):
         if not self._limits.folders:
             self._watches.append(asyncio.create_task(self._limits.watch(self.warden)))
 
-    async def close(self) -> None:
-        """End it: the warden ends the guest when nothing more is asked, and then itself."""
+    async def close(self) -> bool:
+        """End it: the warden ends the guest when nothing more is asked, and then itself. False: it did not, and was
+        killed with all that is below it."""
         self._closing = True
         for watch in self._watches:
             watch.cancel()
@@ -171,11 +181,19 @@ class BwrapSandbox(Sandbox):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._dead.wait()
         except TimeoutError:
-            if self.warden:
-                os.kill(self.warden, signal.SIGKILL)  # it lives, for its socket is open
-                await self._dead.wait()
-            else:
-                self._has_ended()  # there is none, or it ends when it is at last forked
+            await self._kill()
+            return False
+        return True
+
+    async def _kill(self) -> None:
+        """All of it, by force; a warden that has never told its number there is none of, or it ends when it begins."""
+        if self.warden and not self._dead.is_set():
+            await asyncio.to_thread(kill_tree, self.warden)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._dead.wait()
+        if not self._dead.is_set():
+            self._has_ended()
 
     # Inside
 
@@ -234,7 +252,7 @@ class BwrapSandbox(Sandbox):
 
     def _receive(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
+            data, fds = receive(self._control, 4096)
         except BlockingIOError:
             return
         except OSError:
@@ -243,7 +261,7 @@ class BwrapSandbox(Sandbox):
             self._has_ended()
             return
         number, status = map(int, data.split())
-        if number == HELLO:
+        if number == HELLO and not self.warden:
             self._has_begun(status)
             return
         if number == ENDED:
@@ -265,6 +283,8 @@ class BwrapSandbox(Sandbox):
 
     def _has_ended(self) -> None:
         """The warden is gone, and the guest with it."""
+        for watch in self._watches:
+            watch.cancel()
         self._loop.remove_reader(self._control)
         self._control.close()
         if not self._closing:

@@ -2,8 +2,8 @@
 
 bwrap makes a user namespace by itself, but one that maps the guest to the caller: for root, the guest's files and
 kernel identity would be root's. So a root worker prepares one in which the guest's user is an identity of no account
-(host uid 601000), which cannot make further user namespaces, and hands it to bwrap; the guest's first process gives
-up root before it does anything else. Tried with bubblewrap 0.8.0 on Linux 6.18.
+(host uid 601000), which cannot make further user namespaces, and hands it to bwrap; the warden becomes that user. The
+guest's first process stays root of it, with the right to kill and no other. Tried with bubblewrap 0.8.0 on Linux 6.18.
 """
 
 from __future__ import annotations

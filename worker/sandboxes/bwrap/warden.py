@@ -19,7 +19,8 @@ passed along; an answer is two numbers:
     (none)                                   ->  -1 STATUS  bwrap has ended, and the guest with it
 
 It is the launcher's watcher itself, where other guests have a process for each run, and waits for nothing but the next
-thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing.
+thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing. What a guest can
+do is to stop a program before it has begun, which holds the warden up: the worker then kills what is inside.
 """
 
 import errno
@@ -34,13 +35,13 @@ import time
 
 import entering  # type: ignore[import-not-found]  # these lie beside this file, or in the folder above (``fork_server``)
 import launcher  # type: ignore[import-not-found]
+import packets  # type: ignore[import-not-found]
 
 PACKET = 200_000
 """More than a request can have: the worker sends no longer one, nor does the kernel."""
-MAX_FDS = 4
 MOST_COPIED = 1 << 20
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-FIRST_TO_GO = b"500"
+FIRST_TO_GO = 500
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
 
@@ -52,7 +53,7 @@ def main(control, userns):
     while True:
         ready, _, _ = select.select([control, wake, *guest.readable()], guest.writable(), [], guest.pause())
         if control in ready:
-            data, fds, _, _ = socket.recv_fds(control, PACKET, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds = packets.receive(control, PACKET)
             if not data:
                 guest.end()  # the worker is gone, or wants it gone
                 return
@@ -85,7 +86,8 @@ class Guest:
         self.userns = userns
         self.made = None
         self.over = False
-        self.badness = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # while it is ours to open
+        self.badness = os.open("/proc/self/oom_score_adj", os.O_RDWR)  # while it is ours to open
+        self.own_badness = int(os.read(self.badness, 16))  # less than that it may not become again
         self.running = {}
         self.programs = {}
         self.printing = {}
@@ -153,7 +155,10 @@ class Guest:
             pid = self.first_to_go(launcher.spawn, request["argv"], request["env"], request["cwd"], fds)
             self.running[pid] = number
         except OSError as error:
-            os.write(fds[2], launcher.why_not(error, request["argv"]))
+            try:
+                os.write(fds[2], launcher.why_not(error, request["argv"]))
+            except OSError:
+                pass  # nobody reads it any more
             self.answer(number, launcher.not_started(error))
         for fd in fds:
             os.close(fd)
@@ -164,11 +169,11 @@ class Guest:
 
     def first_to_go(self, do, *arguments):
         """What is started inherits the badness, which is then taken back."""
-        os.pwrite(self.badness, FIRST_TO_GO, 0)
+        os.pwrite(self.badness, b"%d" % max(FIRST_TO_GO, self.own_badness), 0)
         try:
             return do(*arguments)
         finally:
-            os.pwrite(self.badness, b"0", 0)
+            os.pwrite(self.badness, b"%d" % self.own_badness, 0)
 
     def launcher(self, number, arguments, fd):
         """``follow FOLDER OFFSET OFFSET``, ``status FOLDER``, ``stop FOLDER GRACE``, as the launcher has them."""
@@ -302,7 +307,7 @@ def write_files(files, mode):
 
 def copy_file(source, target):
     """A plain file, and no long one."""
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         seen = os.fstat(fd)
         data = os.read(fd, MOST_COPIED + 1)

@@ -33,6 +33,12 @@ class Wardens:
         self._server = _start(self._root)
         weakref.finalize(self, self._server.close)
 
+    def give_up(self) -> None:
+        """Let go of a fork server that does not answer; the next warden has another."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
     def new(self, userns: int | None) -> socket.socket:
         """The socket of a new warden (packets; ``warden.py``), whose guest is made in the user namespace ``userns``.
 
@@ -56,8 +62,7 @@ class Wardens:
             try:
                 socket.send_fds(self._server, [b"warden"], fds)
             except OSError as error:
-                self._server.close()
-                self._server = None
+                self.give_up()
                 if last:
                     raise SandboxError("No process can be started for a sandbox.", seen=str(error)) from error
             else:
