@@ -16,9 +16,9 @@ GUEST_SHELL = "/opt/tatin/bwrap/bash"
 """The copy of the shell that runs as the guest's first process."""
 FIRST = 'exec 2>/dev/null; [ -z "$1" ] || eval "exec $1<&-"; echo; while read -r _; do kill -KILL -1; echo; done'
 """What it runs: it closes the descriptor ``$1`` that bwrap left open, and says that all is mounted; kills everything
-but itself when asked (the kernel spares pid 1 alone) and says so; ends with its stdin, and the kernel ends the guest. It
-opens nothing later on: a guest that has its user may take that from it. bash reaps the orphans meanwhile, which dash does
-not."""
+but itself when asked (the kernel spares pid 1 alone) and says so; ends with its stdin, and the kernel ends the guest.
+It opens nothing later on: a guest that has its user may take that from it. bash reaps the orphans meanwhile, which
+dash does not."""
 
 _ETC_FOLDERS = ("ssl", "alternatives")
 HOST_ETC = ("ld.so.cache", "localtime", "mime.types", "services", "protocols", "debian_version", "os-release")
