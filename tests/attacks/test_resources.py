@@ -30,9 +30,11 @@ async def test_a60_a_fork_bomb_ends_with_its_guest(made: Bench) -> None:
     """A60: bounded in number, and gone with the agent: what it left is brought back by a guest that can work again."""
     bomb = "import os, time\nfor _ in range(5000):\n  try:\n    os.fork() or time.sleep(300)\n  except OSError: pass"
     script = f"echo mine > work.txt; python3 -c '{bomb}' & sleep 5"
-    job, _ = await made.run(command=script, timeout_seconds=60)
-    memory_first = job.reason is Reason.OOM  # where no cgroup counts processes, their memory is noticed sooner
-    assert memory_first or job.outcome in (Outcome.SUCCEEDED, Outcome.TIMED_OUT), job.message
+    job, result = await made.run(command=script, timeout_seconds=60)
+    if limits.method() == "watcher":  # which kills what it finds: the largest, or all of them
+        assert {"memory", "processes"} & set(result.limits_hit), job.message
+    else:
+        assert job.outcome in (Outcome.SUCCEEDED, Outcome.TIMED_OUT), job.message
     assert "+mine" in (made.job_folder(job) / "changes.patch").read_text()
 
 
