@@ -122,6 +122,14 @@ async def try_plant(clone: Clone, plant: str, *, last: bool = False) -> None:
     assert clone.applied() == await clone.tree()
 
 
+async def test_a24_a_link_in_the_place_of_the_snapshot_changes_no_mode_behind_it(clone: Clone) -> None:
+    """A24: what is made writable to be removed is never what a link leads to."""
+    await clone.sh(f"{WORK}; rm -rf {SNAPSHOT}; ln -s ~/work/repo {SNAPSHOT}")
+    before = await clone.tree()
+    await clone.bring_back()
+    assert clone.applied() == before
+
+
 async def test_a24_the_host_starts_the_unpacker_and_nothing_else(clone: Clone) -> None:
     """A24."""
     plant = "; ".join(PLANT[name] for name in ("fsmonitor", "hooks", "textconv", "a clean filter"))

@@ -42,7 +42,7 @@ IFS='
 '
 set -f
 if [ -e "$work" ] || [ -L "$work" ]; then
-    chmod -R u+rwx "$work" 2>/dev/null
+    [ -L "$work" ] || chmod -R u+rwx "$work" 2>/dev/null # which follows a link that is named to it
     rm -rf "$work"
 fi
 mkdir "$work" || exit 74

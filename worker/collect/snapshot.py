@@ -23,7 +23,7 @@ WHOLE_BYTES = 2**18
 """Of a patch that comes with the report: the worker holds it until the attempt's end."""
 BESIDE: Final = Path(__file__).with_name("beside.sh").read_text()
 _SCRIPT: Final = BESIDE + Path(__file__).with_name("snapshot.sh").read_text()
-_MAKE_FOLDER: Final = 'chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
+_MAKE_FOLDER: Final = '[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
 _STDERR_BYTES = 2**18
 _WHOLE: Final = b"whole\n"
 _STAT = re.compile(rb" (\d{1,12}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?")

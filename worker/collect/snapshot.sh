@@ -33,7 +33,7 @@ untouched() {
 }
 if ! untouched; then
     if [ -e "$out" ] || [ -L "$out" ]; then
-        chmod -R u+rwx "$out" 2>/dev/null
+        [ -L "$out" ] || chmod -R u+rwx "$out" 2>/dev/null # which follows a link that is named to it
         rm -rf "$out"
     fi
     if ! mkdir "$out" "$out/git" "$out/git/objects" "$out/git/refs" 2>/dev/null; then
