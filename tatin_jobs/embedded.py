@@ -29,13 +29,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import IO
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tatin_jobs.errors import PartMissing, StoreUnavailable
+from tatin_jobs.file_locks import lock_at_once
 from tatin_jobs.home import Home
 
 SOCKET_PATH_BYTES = 100
@@ -80,7 +80,7 @@ def embedded_server(home: Home) -> Iterator[Path]:
             yield path
         finally:
             with _locked(home.store / "start.lock"):
-                if _alone(clients):
+                if lock_at_once(clients):
                     _end(home)
 
 
@@ -124,19 +124,10 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _alone(lock: IO[str]) -> bool:
-    """Whether nobody else holds this lock; a shared lock of ours is given up in passing."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _lives(home: Home) -> bool:
     """Whether a server process of this home is there."""
     with (home.store / "server.lock").open("a") as lock:
-        return not _alone(lock)
+        return not lock_at_once(lock)
 
 
 def _ensure(home: Home) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import io
 import os
@@ -11,12 +10,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from tatin_jobs.errors import PartMissing, TatinError
+from tatin_jobs.file_locks import only_one
 from tatin_jobs.home import Home
 from tatin_jobs.results import sync_folder
 from tatin_jobs.tools.installed import InstalledTool, find_tool
@@ -44,7 +44,7 @@ def install_tool(home: Home, name: str, report: Callable[[str], None], version: 
         return find_tool(home, name, version)
     packages = tool.packages_for(this_platform())
     home.prepare()
-    with _only_one(home.tools / ".lock", report):
+    with only_one(home.tools / ".lock", "installation", report):
         with suppress(PartMissing):
             return find_tool(home, name, version)
         _install(home, tool, packages, report)
@@ -182,17 +182,6 @@ def _remove_others(home: Home, folder: Path, version: str, report: Callable[[str
         return
     for path in others:
         shutil.rmtree(path)
-
-
-@contextmanager
-def _only_one(path: Path, report: Callable[[str], None]) -> Iterator[None]:
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("another installation is under way; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _folder(parent: str, name: str) -> Path:

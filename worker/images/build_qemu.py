@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tatin_jobs.data import packer_folder
 from tatin_jobs.errors import BadInput, PartMissing, TatinError
+from tatin_jobs.file_locks import only_one
 from tatin_jobs.home import Home
 from tatin_jobs.names import IMAGE
 from worker.capacity import host_arch
@@ -31,7 +32,7 @@ from worker.images.owner import owner_of
 from worker.images.parts import Gathered, debian_release, fetch_part, gather, is_fetched, pin_of, wanted_parts
 from worker.images.smoke import read_manifest
 from worker.images.smoke_qemu import try_out
-from worker.images.steps import ALONE, SYSTEM_PATH, Report, only_one, read_certificate, run_step
+from worker.images.steps import ALONE, SYSTEM_PATH, Report, read_certificate, run_step
 from worker.images.store import Image, ImageNote, find_image, publish, sweep
 from worker.images.wish import BuildWish
 
@@ -88,7 +89,7 @@ def build(home: Home, wish: BuildWish, report: Report) -> Image:
     certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
     with owner_of(home).acting():
         home.prepare()
-    with only_one(home.images / ".lock", report):
+    with only_one(home.images / ".lock", "build", report):
         key = stage_keys(wish, wanted_parts(wish), certificates)["finalize"]
         with suppress(PartMissing):
             there = find_image(home, wish.name)

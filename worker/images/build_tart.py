@@ -23,12 +23,13 @@ from pydantic import ValidationError
 
 from tatin_jobs.data import packer_folder
 from tatin_jobs.errors import BadInput, PartMissing, SandboxError, TatinError
+from tatin_jobs.file_locks import only_one
 from tatin_jobs.home import Home
 from tatin_jobs.names import IMAGE
 from tatin_jobs.tools import pins
 from worker.images.parts import Gathered, fetch_part, gather, is_fetched, wanted_parts
 from worker.images.smoke import Manifest, smoke_test
-from worker.images.steps import Report, only_one, read_certificate, run_step
+from worker.images.steps import Report, read_certificate, run_step
 from worker.images.store import Image, ImageNote
 from worker.images.wish import BuildWish
 from worker.sandboxes.base import SandboxSpec
@@ -61,7 +62,7 @@ def build(home: Home, wish: BuildWish, report: Report, try_out: TryOut | None = 
     certificates = {path.name: read_certificate(path) for path in wish.ca_certificates}
     packer = _find_packer()
     home.prepare()
-    with only_one(home.images / ".lock-tart", report):
+    with only_one(home.images / ".lock-tart", "build", report):
         asyncio.run(_mend(wish.name))
         asyncio.run(_check_free(wish.name))
         base = asyncio.run(_pinned_base(home, wish, report))

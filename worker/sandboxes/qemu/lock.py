@@ -6,16 +6,17 @@ new one. So only the lock of the file that is there counts.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import IO
+
+from tatin_jobs.file_locks import lock_at_once
 
 
 def take(path: Path) -> IO[str] | None:
     """The lock, held until ``let_go`` or the end of this process; None while somebody else has it."""
     file = path.open("a")
-    if _is_locked(file) and _is_there(file, path):
+    if lock_at_once(file) and _is_there(file, path):
         return file
     file.close()
     return None
@@ -25,14 +26,6 @@ def let_go(lock: IO[str]) -> None:
     """What ``take`` gave; its file is removed while it is still held."""
     Path(lock.name).unlink(missing_ok=True)
     lock.close()
-
-
-def _is_locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_there(file: IO[str], path: Path) -> bool:
