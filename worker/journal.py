@@ -56,13 +56,7 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         """Note a sandbox that is about to be made; on the disk when this returns."""
-        path = self._path(entry.sandbox)
-        draft = path.with_suffix(".draft")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(entry.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        _write_whole(self._path(entry.sandbox), entry.model_dump_json(), durable=True)
         sync_folder(self._folder)
 
     def note_network(self, sandbox: str, facts: NetworkFacts) -> None:
@@ -70,11 +64,7 @@ class Journal:
         is gone. Not synced: after a crash of the host nobody adopts anything."""
         if not self._path(sandbox).exists():
             return
-        path = self._network_path(sandbox)
-        draft = path.with_suffix(".network.draft")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(facts.model_dump_json())
-        draft.replace(path)
+        _write_whole(self._network_path(sandbox), facts.model_dump_json(), durable=False)
 
     def network(self, sandbox: str) -> NetworkFacts | None:
         """What ``note_network`` wrote last; None where nothing can be read."""
@@ -112,3 +102,14 @@ class Journal:
 
     def _network_path(self, sandbox: str) -> Path:
         return self._folder / f"{sandbox}.network"
+
+
+def _write_whole(path: Path, text: str, *, durable: bool) -> None:
+    """All of it or nothing. ``durable``: the text is on the disk before the name is."""
+    draft = path.with_name(f"{path.name}.draft")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    draft.replace(path)

@@ -22,7 +22,7 @@ from worker.sandboxes.transfer import copy_file, feed
 CLONE_SECONDS = 900
 NO_PROGRAM = 127
 _SCRIPT: Final = Path(__file__).with_name("into_guest.sh").read_text()
-_CHECK_OUT: Final = ("-c", "core.hooksPath=/dev/null", "read-tree", "--reset", "-u", "HEAD")
+_CHECK_OUT: Final = ("git", "-c", "core.hooksPath=/dev/null", "read-tree", "--reset", "-u", "HEAD")
 _GIT_ENV: Final = {
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -56,7 +56,7 @@ async def clone_into(
             if await _put(sandbox, prepared, repo_path):
                 status, stderr = await _check_out(sandbox, repo_path, base_index)
             else:
-                argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index]
+                argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index, *_CHECK_OUT]
                 async with sandbox.exec(argv, env=_GIT_ENV, cwd="/") as process:
                     status, stderr = await feed(process, [prepared.tar])
     except TimeoutError as error:
@@ -83,7 +83,7 @@ async def _put(sandbox: Sandbox, prepared: PreparedRepo, repo_path: str) -> bool
 
 async def _check_out(sandbox: Sandbox, repo_path: str, base_index: str) -> tuple[int, str]:
     """What the script does once the repository is there: the exit status and the end of stderr."""
-    async with sandbox.exec(["git", *_CHECK_OUT], env=_GIT_ENV, cwd=repo_path) as process:
+    async with sandbox.exec(_CHECK_OUT, env=_GIT_ENV, cwd=repo_path) as process:
         status, stderr = await feed(process, [])
     if status == 0:
         await copy_file(sandbox, f"{repo_path}/.git/index", base_index)

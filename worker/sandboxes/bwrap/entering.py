@@ -76,20 +76,21 @@ def _start(argv, userns):
     info, info_end = os.pipe()
     heard, tell = os.pipe()
     said, say = os.pipe()
-    options = {"--info-fd": info_end}
+    options, passed, leaked = ["--info-fd", str(info_end)], [info_end], []
     if userns is not None:
-        options["--userns"] = userns
-    leaked = [str(fd) for name, fd in options.items() if name == "--userns"]  # bwrap closes the other one
-    for fd in options.values():
+        options += ["--userns", str(userns)]
+        passed.append(userns)
+        leaked.append(str(userns))  # bwrap closes the other one
+    for fd in passed:
         os.set_inheritable(fd, True)
     bwrap = os.posix_spawn(
         argv[0],
-        [argv[0], *(word for name, fd in options.items() for word in (name, str(fd))), *argv[1:], *leaked],
+        [argv[0], *options, *argv[1:], *leaked],
         {},
         file_actions=[(os.POSIX_SPAWN_DUP2, heard, 0), (os.POSIX_SPAWN_DUP2, say, 1)],
         setsigdef=(signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ),
     )
-    for fd in (*options.values(), heard, say):
+    for fd in (*passed, heard, say):
         os.close(fd)
     with open(info, "rb") as file:
         told = file.read()

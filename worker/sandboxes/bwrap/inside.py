@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,18 +18,21 @@ def inside(warden: int) -> list[psutil.Process]:
 def kill_inside(warden: int) -> None:
     """SIGKILL to each of them."""
     with suppress(psutil.Error):
-        for process in inside(warden):
-            with suppress(psutil.Error):
-                process.kill()
+        kill_each(inside(warden))
 
 
 def kill_tree(pid: int) -> None:
     """SIGKILL to a process and to all below it."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        for each in [*process.children(recursive=True), process]:
-            with suppress(psutil.Error):
-                each.kill()
+        kill_each([*process.children(recursive=True), process])
+
+
+def kill_each(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL to those that are still there."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _number_inside(pid: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from tatin_jobs.errors import SandboxError
-from worker.sandboxes.bwrap.inside import inside
+from worker.sandboxes.bwrap.inside import inside, kill_each
 from worker.sandboxes.disk_use import MAX_DEPTH, DiskUse, disk_use
 
 MAX_PROCESSES = 2048
@@ -202,9 +202,7 @@ def _kill_crowd(warden: int) -> bool:
     with suppress(psutil.Error):
         crowd = inside(warden)
         if len(crowd) > MAX_PROCESSES:
-            for process in crowd:
-                with suppress(psutil.Error):
-                    process.kill()
+            kill_each(crowd)
             return True
     return False
 

@@ -73,12 +73,10 @@ class BwrapProvider(SandboxProvider):
         try:
             self._make_folders(layout)
             limits.prepare()
-            sandbox = await self._launch(spec, layout, limits)
+            return await self._launch(spec, layout, limits)
         except (OSError, SandboxError):
             await self._clear(spec.name)
             raise
-        self._live[spec.name] = sandbox
-        return sandbox
 
     async def list(self) -> Sequence[str]:
         try:
@@ -89,9 +87,8 @@ class BwrapProvider(SandboxProvider):
     async def destroy(self, name: str) -> None:
         self._check_name(name)
         sandbox = self._live.get(name)
-        if sandbox is not None:
-            if await sandbox.close():
-                Layout(self._root / name).process.unlink(missing_ok=True)  # nobody need look for it
+        if sandbox is not None and await sandbox.close():
+            Layout(self._root / name).process.unlink(missing_ok=True)  # nobody need look for it
         await self._clear(name)
         self._live.pop(name, None)
         if (self._root / name).exists():

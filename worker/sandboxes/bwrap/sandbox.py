@@ -36,6 +36,7 @@ PUT_BYTES = 28_000
 """Of files in one request, where a byte takes up to six (``\\u0000``)."""
 ANSWER_SECONDS = 60.0
 STUCK_SECONDS = 3.0
+"""A warden that has not answered by then is held up by its guest."""
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
 HELLO = 0
