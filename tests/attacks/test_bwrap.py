@@ -18,7 +18,7 @@ import pytest
 
 from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.home import Home
-from tests.support.wait import until
+from tests.support.wait import has_ended, until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, CommandResult, Sandbox, SandboxSpec, StartSpec
 from worker.sandboxes.bwrap import sandbox as sandbox_module
 from worker.sandboxes.bwrap.inside import inside
@@ -294,11 +294,7 @@ async def test_a63_what_stops_every_program_before_it_begins_is_killed(
             await guest.run(["true"], timeout_seconds=0.3)
     warden = guest.warden
     await provider.destroy(guest.name)
-    await asyncio.to_thread(until, lambda: not psutil.pid_exists(warden) or _is_zombie(warden))
-
-
-def _is_zombie(pid: int) -> bool:
-    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    await asyncio.to_thread(until, lambda: has_ended(warden))
 
 
 async def test_a60_the_watcher_is_not_deceived_by_names(guest: BwrapSandbox) -> None:

@@ -136,17 +136,23 @@ def test_no_helper_outlives_a_killed_worker(one: Fleet) -> None:
 
 
 def _left_of(home: Path) -> list[str]:
-    return [f"{process.pid} {process.cmdline()}" for process in _processes_of(home)]
+    return [f"{process.pid} {command}" for process, command in _commands_of(home)]
 
 
 def _processes_of(home: Path) -> list[psutil.Process]:
-    """Processes of this home: by their environment, their folder or their command line."""
+    return [process for process, _ in _commands_of(home)]
+
+
+def _commands_of(home: Path) -> list[tuple[psutil.Process, list[str]]]:
+    """Processes of this home, by their environment, their folder or their command line, each with the command line it
+    had when it was seen: it may have ended since."""
     found = []
     for process in psutil.process_iter():
         try:
-            seen = [*process.cmdline(), process.environ().get("TATIN_HOME", ""), process.cwd()]
+            command = process.cmdline()
+            seen = [*command, process.environ().get("TATIN_HOME", ""), process.cwd()]
         except (psutil.Error, OSError):
             continue
         if process.pid != os.getpid() and any(str(home) in text for text in seen):
-            found.append(process)
+            found.append((process, command))
     return found

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tatin_jobs.errors import PartMissing
 from tatin_jobs.home import Home
 from tatin_jobs.settings import Settings, load_settings
 from tests.support.cli import environment
-from tests.support.wait import until
+from tests.support.wait import has_ended, until
 from worker.reach import Reach, read_reach, wait_for_reach
 from worker.service import Service, _run, install, service, uninstall
 
@@ -31,9 +30,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     made = load_settings({"TATIN_HOME": str(tmp_path / "home"), "TATIN_SANDBOX": "bwrap", "TATIN_DRAIN_SECONDS": "5"})
     Home(made.home).prepare()
     yield made
-    if (reach := read_reach(Home(made.home))) is not None and lives(reach.pid):
+    if (reach := read_reach(Home(made.home))) is not None and not has_ended(reach.pid):
         os.kill(reach.pid, signal.SIGTERM)  # a killed one would leave its store's server
-        until(lambda: not lives(reach.pid), 60)
+        until(lambda: has_ended(reach.pid), 60)
 
 
 @pytest.fixture
@@ -51,21 +50,17 @@ def installed(agent: Service, settings: Settings) -> Reach:
     return reach
 
 
-def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def test_an_agent_starts_is_replaced_and_ends(agent: Service, settings: Settings) -> None:
     first = installed(agent, settings)
     assert first.state == "yes", "guests of bwrap need no network"
-    assert lives(first.pid)
+    assert not has_ended(first.pid)
     with pytest.raises(PartMissing, match="bootstrap"):
         _run(agent.start[-1], 10)
     second = installed(agent, settings)
-    assert not lives(first.pid)
-    assert lives(second.pid)
+    assert has_ended(first.pid)
+    assert not has_ended(second.pid)
     assert uninstall(agent)
-    assert not lives(second.pid)
+    assert has_ended(second.pid)
     assert not agent.path.exists()
 
 
@@ -73,15 +68,15 @@ def test_an_agent_whose_file_was_removed_is_replaced(agent: Service, settings: S
     first = installed(agent, settings)
     agent.path.unlink()
     second = installed(agent, settings)
-    assert not lives(first.pid)
-    assert lives(second.pid)
+    assert has_ended(first.pid)
+    assert not has_ended(second.pid)
 
 
 def test_an_agent_whose_file_was_removed_is_uninstalled(agent: Service, settings: Settings) -> None:
     first = installed(agent, settings)
     agent.path.unlink()
     assert uninstall(agent)
-    assert not lives(first.pid)
+    assert has_ended(first.pid)
     assert not uninstall(agent)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import psutil
-
-from tests.support.wait import until
+from tests.support.wait import has_ended, until
 from worker.awake import Awake, works
 
 UNTIL_CLOSED = ("sh", "-c", "read -r _")
@@ -45,7 +43,7 @@ def test_it_does_not_outlive_its_worker() -> None:
         "awake.hold(True); print(awake._child.pid, flush=True); os._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30)
-    until(lambda: not psutil.pid_exists(int(done.stdout)) or psutil.Process(int(done.stdout)).status() == "zombie")
+    until(lambda: has_ended(int(done.stdout)))
 
 
 def test_whether_it_works_is_tried() -> None:
