@@ -217,7 +217,9 @@ def _parse_pax(data: bytes) -> dict[bytes, bytes]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 8)
-        length = _decimal(data[at:space]) if space > at else 0
+        if space < 0:
+            raise Corrupt("a pax record is none")
+        length = _decimal(data[at:space])
         record = data[space + 1 : at + length]
         key, equals, value = record.partition(b"=")
         if length <= space - at + 1 or not equals or not value.endswith(b"\n") or at + length > len(data):

@@ -66,6 +66,16 @@ def test_no_bytes_make_it_fail_in_another_way(data: st.DataObject) -> None:
         read_all(bytes(raw))
 
 
+@pytest.mark.parametrize("rest", [b"x", b"12345678 a=b\n", b" a=b\n", b"3 a=b\n", b"99 a=b\n"])
+def test_what_follows_a_good_pax_record_must_be_one(rest: bytes) -> None:
+    """A13: once, bytes with no length in front were taken for the records before them, again and again."""
+    header = tarfile.TarInfo("pax")
+    header.type, data = tarfile.XHDTYPE, b"7 a=bc\n" + rest
+    header.size = len(data)
+    with pytest.raises(Corrupt):
+        read_all(header.tobuf() + data.ljust(512, b"\0") + bytes(1024))
+
+
 def _mend_sum(raw: bytearray, start: int) -> None:
     """So that the change is not seen at once."""
     raw[start + 148 : start + 156] = b" " * 8
