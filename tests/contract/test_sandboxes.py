@@ -19,7 +19,17 @@ import pytest
 from tatin_jobs.errors import CommandTimeout, SandboxError
 from tests.contract.conftest import HOME_ID, Make, spec_of
 from tests.support.wait import until
-from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, GUEST_WORK, RunChunk, Sandbox, SandboxProvider, StartSpec
+from worker.sandboxes.base import (
+    GUEST_HOME,
+    GUEST_RUN,
+    GUEST_WORK,
+    SHORT_ERROR_BYTES,
+    CommandResult,
+    RunChunk,
+    Sandbox,
+    SandboxProvider,
+    StartSpec,
+)
 from worker.sandboxes.transfer import copy_file, push_files, push_tar
 
 
@@ -72,6 +82,34 @@ async def test_output_over_the_limit_is_cut_and_said_so(sandbox: Sandbox) -> Non
     result = await sandbox.run(["sh", "-c", "head -c 200000 /dev/zero"], max_output_bytes=1000)
     assert len(result.stdout) == 1000
     assert result.truncated
+
+
+async def test_a_program_that_prints_little_has_a_shorter_way(sandbox: Sandbox) -> None:
+    script = "cat; echo out; echo err >&2; echo $IT; exit 3"
+    done = await sandbox.run_short(["sh", "-c", script], env={"IT": "is"})
+    assert done == CommandResult(3, b"out\nis\n", b"err\n")
+    assert (await sandbox.run_short(["no-such-program"])).exit_status == 127
+
+
+@pytest.mark.parametrize(("count", "refused"), [(999, False), (1000, False), (1001, True), (200_000, True)])
+async def test_what_it_prints_beyond_its_limit_is_refused(sandbox: Sandbox, count: int, refused: bool) -> None:
+    done = await sandbox.run_short(["head", "-c", str(count), "/dev/zero"], most=1000)
+    assert (done.truncated or done.exit_status != 0) == refused
+    assert len(done.stdout) <= 1000
+    assert refused or done == CommandResult(0, bytes(count), b"")
+
+
+async def test_its_errors_hold_up_nothing(sandbox: Sandbox) -> None:
+    done = await sandbox.run_short(["sh", "-c", "head -c 200000 /dev/zero >&2; echo done"])
+    assert (done.stdout, done.stderr) == (b"done\n", bytes(SHORT_ERROR_BYTES))
+
+
+async def test_it_is_killed_with_its_caller(sandbox: Sandbox) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await sandbox.run_short(["sleep", "121"])
+    left = await sandbox.run(["sh", "-c", "sleep 0.2; ps ax 2>/dev/null | grep -c '[s]leep 121'"])
+    assert left.stdout.strip() == b"0"
 
 
 async def test_a_command_over_its_time_is_killed(sandbox: Sandbox) -> None:

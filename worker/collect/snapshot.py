@@ -12,7 +12,7 @@ from tatin_jobs.units import format_size
 from worker.collect.globs import plan_search
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.collect.spec import CollectSpec, Snapshot
-from worker.sandboxes.base import CommandResult, GuestProcess, Sandbox, together
+from worker.sandboxes.base import CommandResult, Sandbox
 from worker.sandboxes.transfer import push_tar
 from worker.unpacker.layout import CollectLimits
 from worker.unpacker.names import shown
@@ -24,15 +24,10 @@ WHOLE_BYTES = 2**18
 BESIDE: Final = Path(__file__).with_name("beside.sh").read_text()
 _SCRIPT: Final = BESIDE + Path(__file__).with_name("snapshot.sh").read_text()
 _MAKE_FOLDER: Final = '[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
-_STDERR_BYTES = 2**18
 _WHOLE: Final = b"whole\n"
 _STAT = re.compile(rb" (\d{1,12}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?")
 _NUMBER = re.compile(rb"\d{1,15}")
 _Report = dict[bytes, list[bytes]]
-
-
-class _TooLong(Exception):
-    """More was printed than is read at once."""
 
 
 async def snapshot(
@@ -79,35 +74,16 @@ async def _at_once(
     search = plan_search(spec.artifact_globs, home=spec.home, repo_path=spec.repo_path)
     more = "\n".join((*search.repo_roots, *spec.transcript_paths))
     beside = (spec.home, spec.repo_below_home, "\n".join(search.roots), more)
-    async with sandbox.exec((*_argv(spec, commit, limits, spare=""), *beside), cwd="/") as process:
-        done = await _read_short(process, min(WHOLE_BYTES, limits.patch_bytes))
-    if done is None:
+    argv = (*_argv(spec, commit, limits, spare=""), *beside)
+    done = await sandbox.run_short(argv, cwd="/", most=WHOLE_BYTES)
+    if done.truncated:
         return None
     if not done.stdout.startswith(_WHOLE):
         return _lines(done)
-    return read_whole(done.stdout.removeprefix(_WHOLE)) if done.exit_status == 0 else None
-
-
-async def _read_short(process: GuestProcess, most: int) -> CommandResult | None:
-    """What it printed and how it ended; None as soon as that is too much."""
-    stdout, stderr = bytearray(), bytearray()
-
-    async def read() -> None:
-        while chunk := await process.read("stdout"):
-            stdout.extend(chunk)
-            if len(stdout) > most:
-                raise _TooLong
-
-    async def drain() -> None:
-        while chunk := await process.read("stderr"):
-            stderr.extend(chunk[: _STDERR_BYTES - len(stderr)])
-
-    await process.close_stdin()
-    try:
-        await together(read(), drain())
-    except _TooLong:
+    if done.exit_status != 0:
         return None
-    return CommandResult(await process.wait(), bytes(stdout), bytes(stderr))
+    whole = read_whole(done.stdout.removeprefix(_WHOLE))
+    return whole if whole.patch_bytes <= limits.patch_bytes else None
 
 
 async def _report(

@@ -83,11 +83,10 @@ async def _put(sandbox: Sandbox, prepared: PreparedRepo, repo_path: str) -> bool
 
 async def _check_out(sandbox: Sandbox, repo_path: str, base_index: str) -> tuple[int, str]:
     """What the script does once the repository is there: the exit status and the end of stderr."""
-    async with sandbox.exec(_CHECK_OUT, env=_GIT_ENV, cwd=repo_path) as process:
-        status, stderr = await feed(process, [])
-    if status == 0:
+    done = await sandbox.run_short(_CHECK_OUT, env=_GIT_ENV, cwd=repo_path)
+    if done.exit_status == 0:
         await copy_file(sandbox, f"{repo_path}/.git/index", base_index)
-    return status, stderr
+    return done.exit_status, done.stderr.decode(errors="replace")
 
 
 def _config(prepared: PreparedRepo) -> str:

@@ -26,6 +26,9 @@ GUEST_WORK = "/home/agent/work"
 GUEST_REPO = "/home/agent/work/repo"
 GUEST_RUN = "/run/tatin"
 """Tatin's own files in the guest: the prompt, the launcher, the files of a run."""
+SHORT_ERROR_BYTES = 65_536
+KILLED = 128 + 9
+"""Exit status of a program that was killed."""
 HOME_FOLDERS = ("work", "work/repo", "work/repo/.git", "work/repo/.git/info", "work/repo/.git/hooks")
 """Of a guest's home, for a provider that makes it from outside: then no program in the guest need."""
 
@@ -294,6 +297,21 @@ class Sandbox(ABC):
                 f"'{argv[0]}' in sandbox '{self.name}' took longer than {timeout_seconds:g}s."
             ) from error
 
+    async def run_short(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME, most: int = 65_536
+    ) -> CommandResult:
+        """Run a program that is given nothing and prints little; built on ``exec`` where there is no shorter way.
+
+        What it prints beyond ``most`` bytes is refused: then the result is truncated, or the program failed over it,
+        as git and other careful ones do. Of its errors the first ``SHORT_ERROR_BYTES`` are kept. The time limit is the
+        caller's: when that is cancelled, the program is killed.
+
+        Raises:
+            SandboxError: as ``exec``.
+        """
+        async with self.exec(argv, env=env, cwd=cwd) as process:
+            return await _read_short(process, most)
+
 
 @dataclass(frozen=True)
 class SandboxUsage:
@@ -408,6 +426,31 @@ async def communicate(process: GuestProcess, stdin: bytes, max_output_bytes: int
     feeding = [feed()] if stdin else []
     (stdout, out_cut), (stderr, err_cut), *_ = await together(drain("stdout"), drain("stderr"), *feeding)
     return CommandResult(await process.wait(), stdout, stderr, out_cut or err_cut)
+
+
+class _TooLong(Exception):
+    """More was printed than is wanted."""
+
+
+async def _read_short(process: GuestProcess, most: int) -> CommandResult:
+    stdout, stderr = bytearray(), bytearray()
+
+    async def read() -> None:
+        while chunk := await process.read("stdout"):
+            stdout.extend(chunk[: most - len(stdout) + 1])
+            if len(stdout) > most:
+                raise _TooLong
+
+    async def drain() -> None:
+        while chunk := await process.read("stderr"):
+            stderr.extend(chunk[: SHORT_ERROR_BYTES - len(stderr)])
+
+    await process.close_stdin()
+    try:
+        await together(read(), drain())
+    except _TooLong:
+        return CommandResult(KILLED, bytes(stdout[:most]), bytes(stderr), truncated=True)
+    return CommandResult(await process.wait(), bytes(stdout), bytes(stderr))
 
 
 async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
