@@ -177,7 +177,11 @@ def _followed(status: RunStatus, *, stalled: bool, late: bool, seconds: float) -
 
 async def _first(*coroutines: Coroutine[Any, Any, None] | None) -> None:
     """Wait for the first to end, end the others, and raise what it raised."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines if coroutine is not None]
+    wanted = [coroutine for coroutine in coroutines if coroutine is not None]
+    if len(wanted) == 1:
+        await wanted[0]
+        return
+    tasks = [asyncio.create_task(coroutine) for coroutine in wanted]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -21,6 +21,7 @@ from tatin_jobs.home import Home
 from tests.support.wait import has_ended, until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, CommandResult, Sandbox, SandboxSpec, StartSpec
 from worker.sandboxes.bwrap import sandbox as sandbox_module
+from worker.sandboxes.bwrap.cli import GUEST_SHELL
 from worker.sandboxes.bwrap.inside import inside
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.bwrap.sandbox import BwrapSandbox
@@ -197,7 +198,7 @@ for path in sys.argv[1:]:
         pass
 print(json.dumps(written))
 """
-    paths = ["/usr/x", "/bin/x", "/etc/x", "/etc/passwd", "/opt/tatin/bwrap/bash", "/opt/tatin/x", "/run/x", "/x"]
+    paths = ["/usr/x", "/bin/x", "/etc/x", "/etc/passwd", GUEST_SHELL, "/opt/tatin/x", "/run/x", "/x"]
     assert json.loads((await _python(guest, script, *paths)).stdout) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tatin_jobs.results import LOG_FILE
 from worker.adoption import AGENT_LABEL
@@ -25,13 +26,14 @@ async def run_agent(parts: Parts, sandbox: Sandbox) -> Verdict:
     await parts.network.enter("agent")
     keep_network(parts)
     reader = parts.agent_adapter.reader()
-    shows_events = parts.agent_adapter.prints_events
+    has_events = parts.agent_adapter.prints_events
     spec = _start_spec(parts)
     again, limit, redactor = parts.adopted is not None, parts.log_limit_bytes, parts.context.redactor
     with LiveLog(parts.folder / LOG_FILE, parts.outbox, limit_bytes=limit, again=again, redactor=redactor) as live:
-        listener = _Listener(reader, live, parts.events, shows_events=shows_events)
+        listener = _Listener(reader, live, parts.events, shows_events=has_events)
         run, started = await _start(parts, sandbox, spec)
-        followed = await _follow(parts, sandbox, run, spec, listener, started)
+        finished = (lambda: reader.finished) if has_events else None
+        followed = await _follow(parts, sandbox, run, spec, listener.hear, started, finished)
         if followed.cut:
             live.say_cut()
     await sandbox.kill_all()
@@ -47,15 +49,15 @@ class _Listener:
     """The agent's output on its way to its reader, the live log and the events."""
 
     def __init__(self, reader: AgentReader, live: LiveLog, events: EventLog, *, shows_events: bool) -> None:
-        self.reader = reader
         self.stderr_tail = bytearray()
+        self._reader = reader
         self._live = live
         self._events = events
         self._shows_events = shows_events
 
     def hear(self, chunk: RunChunk) -> None:
         if chunk.stream == "stdout":
-            events = self.reader.feed(chunk.data)
+            events = self._reader.feed(chunk.data)
             self._live.output(chunk.stream, chunk.data, events if self._shows_events else None)
             self._events.agent(events)
         else:
@@ -87,19 +89,25 @@ async def _start(parts: Parts, sandbox: Sandbox, spec: StartSpec) -> tuple[Run, 
 
 
 async def _follow(
-    parts: Parts, sandbox: Sandbox, run: Run, spec: StartSpec, listener: _Listener, started: float
+    parts: Parts,
+    sandbox: Sandbox,
+    run: Run,
+    spec: StartSpec,
+    hear: Callable[[RunChunk], None],
+    started: float,
+    finished: Callable[[], bool] | None,
 ) -> Followed:
     gateway = parts.gateway
     return await follow_run(
         run,
         spec,
-        listener.hear,
+        hear,
         started=started,
         idle_seconds=parts.spec.idle_timeout_seconds,
         other_activity=(lambda: gateway.usage.last_activity) if gateway else (lambda: 0.0),
         enough=gateway.usage.enough if gateway else None,
         cpu_seconds=cpu_of(sandbox),
-        finished=lambda: listener.reader.finished,
+        finished=finished,
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, ToolMount
 
 GUEST_UID = 1000
 SHM_BYTES = 256 * 2**20
-GUEST_SHELL = "/opt/tatin/bwrap/bash"
+GUEST_SHELL = "/etc/tatin/bash"
 """The copy of the shell that runs as the guest's first process."""
 FIRST = 'exec 2>/dev/null; [ -z "$1" ] || eval "exec $1<&-"; echo; while read -r _; do kill -KILL -1; echo; done'
 """What it runs: it closes the descriptor ``$1`` that bwrap left open, and says that all is mounted; kills everything
@@ -51,7 +51,7 @@ class Shared:
     def shell(self) -> Path:
         """Nobody may read it, so the kernel lets nobody trace what runs it: not even a guest that has the user of its
         first process, as a plain user's guests have."""
-        return self.root / "bash"
+        return self.etc / "tatin" / "bash"
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Layout:
 
     root: Path
 
-    @property
+    @cached_property
     def home(self) -> Path:
         return self.root / "home"
 
-    @property
+    @cached_property
     def run(self) -> Path:
         return self.root / "run"
 
-    @property
+    @cached_property
     def tmp(self) -> Path:
         return self.root / "tmp"
 
-    @property
+    @cached_property
     def process(self) -> Path:
         return self.root / "process"
 
@@ -98,8 +98,7 @@ def arguments(shared: Shared, layout: Layout, tools: Sequence[ToolMount], *, use
         *("--symlink", "/tmp", "/var/tmp"),
         *("--bind", str(layout.home), GUEST_HOME),
         *("--bind", str(layout.run), GUEST_RUN),
-        *_folders("/opt", "/opt/tatin", "/opt/tatin/tools", "/opt/tatin/bwrap"),
-        *("--ro-bind", str(shared.shell), GUEST_SHELL),
+        *_folders("/opt", "/opt/tatin", "/opt/tatin/tools"),
         *_tools(tools),
         # What bwrap itself made is in memory without a bound, and would be the guest's to fill where it owns it.
         *("--remount-ro", "/dev", "--remount-ro", "/"),

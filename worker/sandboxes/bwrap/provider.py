@@ -12,8 +12,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from worker.sandboxes.base import HOME_FOLDERS, Finding, SandboxProvider, SandboxSpec
@@ -29,8 +27,9 @@ from worker.sandboxes.bwrap.cli import (
 from worker.sandboxes.bwrap.inside import kill_tree
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.prereqs import check
+from worker.sandboxes.bwrap.process_stat import began_at
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
-from worker.sandboxes.bwrap.sandbox import BwrapSandbox, same_process
+from worker.sandboxes.bwrap.sandbox import BwrapSandbox
 from worker.sandboxes.bwrap.userns import guest_host_uid, prepare_userns
 from worker.sandboxes.bwrap.wardens import Wardens
 from worker.sandboxes.names import is_ours
@@ -109,7 +108,7 @@ class BwrapProvider(SandboxProvider):
         self._program = program
         shutil.rmtree(self._shared.root, ignore_errors=True)
         in_etc = [self._shared.etc / name for name in etc_folders()]  # what is bound there needs a place to be
-        for folder in (self._shared.root, self._shared.etc, *in_etc):
+        for folder in (self._shared.root, self._shared.etc, self._shared.shell.parent, *in_etc):
             folder.mkdir()
             folder.chmod(0o755)  # whatever the worker's umask is
         for name, text in OWN_ETC.items():
@@ -171,9 +170,9 @@ class BwrapProvider(SandboxProvider):
     async def _clear(self, name: str) -> None:
         """Kill what the folder's note names, and remove cgroups and folder; fine on half a sandbox and on none."""
         layout = Layout(self._root / name)
-        with suppress(OSError, ValueError, KeyError, psutil.Error):
+        with suppress(OSError, ValueError, KeyError):
             note = json.loads(layout.process.read_text())
-            if same_process(note["pid"], note["started"]):
+            if began_at(note["pid"]) == note["began"]:
                 await asyncio.to_thread(kill_tree, note["pid"])
         await _remove_cgroups(Limits(name, 0))
         try:
@@ -211,6 +210,8 @@ def _said(layout: Layout) -> str:
 
 def _note_process(layout: Layout, pid: int) -> None:
     """Who to kill after a crash, should it still live: the pid is worth something only with its start time."""
-    with suppress(psutil.Error, OSError):
-        note = {"pid": pid, "started": psutil.Process(pid).create_time()}
-        layout.process.write_text(json.dumps(note))  # not synced: no process outlives a loss of power
+    began = began_at(pid)
+    if began is None:
+        return
+    with suppress(OSError):  # not synced: no process outlives a loss of power
+        layout.process.write_text(json.dumps({"pid": pid, "began": began}))

@@ -37,7 +37,8 @@ PUT_BYTES = 28_000
 """Of files in one request, where a byte takes up to six (``\\u0000``)."""
 ANSWER_SECONDS = 60.0
 STUCK_SECONDS = 3.0
-"""A warden that has not answered by then is held up by its guest."""
+STUCK_TIMES = 20
+"""A warden that has not answered by then is held up by its guest, whose programs are killed; so many times."""
 CLOSE_SECONDS = 5.0
 """A guest that has not ended of itself by then is killed."""
 HELLO = 0
@@ -148,13 +149,13 @@ class BwrapSandbox(Sandbox):
 
     async def kill_all(self) -> None:
         """The warden does not answer where the guest stopped a program before it had begun, or holds a lease on it."""
-        asked = asyncio.create_task(self._ask({"op": "kill_all"}))
-        try:
-            while not (await asyncio.wait({asked}, timeout=STUCK_SECONDS))[0]:
-                await asyncio.to_thread(kill_inside, self.warden)
-            await asked
-        finally:
-            asked.cancel()
+        _, answer = self._send({"op": "kill_all"})
+        for _ in range(STUCK_TIMES):
+            if (await asyncio.wait({answer}, timeout=STUCK_SECONDS))[0]:
+                answer.result()
+                return
+            await asyncio.to_thread(kill_inside, self.warden)
+        raise SandboxError(f"Sandbox '{self.name}' did not answer 'kill_all'.")
 
     async def usage(self) -> SandboxUsage:
         self._note_limits()
@@ -403,12 +404,3 @@ class BwrapProcess(GuestProcess):
 def _set(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
-
-
-def same_process(pid: int, started: float) -> psutil.Process | None:
-    """The process, if it is the one that was started then and not another with its number."""
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if abs(process.create_time() - started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    return None
