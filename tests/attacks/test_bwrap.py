@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.home import Home
 from tests.support.wait import has_ended, until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, CommandResult, Sandbox, SandboxSpec, StartSpec
+from worker.sandboxes.bwrap import keyrings
 from worker.sandboxes.bwrap import sandbox as sandbox_module
 from worker.sandboxes.bwrap.cli import GUEST_SHELL
 from worker.sandboxes.bwrap.inside import inside
@@ -145,6 +147,31 @@ print(json.dumps({
     assert not [name for name in seen["devices"] if name.startswith(("sd", "vd", "nvme", "mem", "loop"))]
     assert seen["homes"] == ["agent"]
     assert not [name for name in seen["environment"] if name.startswith(("TATIN", "SSH", "AWS"))]
+
+
+_KEYS = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+mark, add, keyctl = sys.argv[1].encode(), int(sys.argv[2]), int(sys.argv[3])
+print(libc.syscall(keyctl, 10, -3, b"user", mark, 0), ctypes.get_errno())
+print(libc.syscall(add, b"user", b"mine", b"x", 1, -3), ctypes.get_errno())
+print(mark in open("/proc/keys", "rb").read())
+"""
+
+
+async def test_a52_no_keyring_of_the_kernel_is_reached(provider: BwrapProvider) -> None:
+    """A52: not the one of the session that the worker was started in, and none that another guest of its user has."""
+    mark = f"tatin-key-{os.getpid()}"
+    add, _, keyctl = keyrings.CALLS[keyrings.NATIVE]
+    libc = ctypes.CDLL(None)
+    libc.syscall(keyctl, keyrings.KEYCTL_JOIN_SESSION_KEYRING, None)
+    key = libc.syscall(add, b"user", mark.encode(), b"secret", 6, -3)
+    libc.syscall(keyctl, 5, key, 0x3F000000)  # to be seen only by whoever has that keyring
+    guest = await provider.create(_spec(1))
+    result = await _python(guest, _KEYS, mark, str(add), str(keyctl))
+    await provider.destroy(guest.name)
+    refused = f"-1 {errno.ENOSYS}"
+    assert result.stdout.decode().splitlines() == [refused, refused, "False"], result.stderr
 
 
 async def test_a58_the_guest_has_no_rights_to_gain(guest: Sandbox) -> None:

@@ -6,18 +6,21 @@ started with nothing in its environment but a PATH and is told nothing, so no fo
 It ends with its socket. Nobody waits for a warden: the warden's own socket tells of its end.
 """
 
+import ctypes
 import gc
 import os
 import signal
 import socket
 
-import packets  # type: ignore[import-not-found]  # these lie beside this file
+import keyrings  # type: ignore[import-not-found]  # these lie beside this file
+import packets  # type: ignore[import-not-found]
 import warden  # type: ignore[import-not-found]
 
 FAULT = 70
 
 
 def main(fd):
+    keyrings.leave(ctypes.CDLL(None, use_errno=True))
     if os.fork():
         return  # whoever started us waits no longer
     server = socket.socket(fileno=fd)
