@@ -222,6 +222,14 @@ async def memory_watched() -> AsyncIterator[Callable[[], float]]:
 # start
 
 
+async def test_a_program_whose_name_no_pipe_could_hold_is_told_and_holds_up_nothing(sandbox: Sandbox) -> None:
+    run = await sandbox.start(_start("x" * 70_000))
+    told = b"".join([chunk.data async for chunk in run.follow()])
+    assert told.startswith(b"xxx")
+    assert told.endswith(b"name too long\n")
+    assert (await run.status()).exit_status == 126
+
+
 async def test_a_run_is_followed_live_and_in_order(sandbox: Sandbox) -> None:
     script = f"echo 1; until [ -e {GUEST_HOME}/go ]; do sleep 0.05; done; echo 2; echo 3; echo err >&2; exit 3"
     run = await sandbox.start(_start("sh", "-c", script))

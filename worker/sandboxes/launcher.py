@@ -18,6 +18,7 @@ import time
 
 DEFAULT_PATH = "/bin:/usr/bin"
 BLOCK = 65536
+NAME_LENGTH = 1000
 TICK_SECONDS = 0.02
 STREAMS = ("stdout", "stderr")
 FAULT = 125
@@ -255,9 +256,9 @@ def not_started(error):
 
 
 def why_not(error, argv):
-    """The same as a line for its stderr."""
+    """The same as a line for its stderr: a short one, for nobody may read that yet, and a pipe takes little."""
     words = "not found" if isinstance(error, FileNotFoundError) else error.strerror
-    return f"{error.filename or argv[0]}: {words}\n".encode()
+    return f"{str(error.filename or argv[0])[:NAME_LENGTH]}: {words}\n".encode("utf-8", "replace")
 
 
 def frames(files, offsets, ended):
