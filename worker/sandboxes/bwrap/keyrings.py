@@ -30,24 +30,6 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_char_p)]
 
 
-def leave(libc: ctypes.CDLL) -> None:
-    """Take a new and empty one in the place of that which this process was started with. A kernel may have none."""
-    if libc.syscall(CALLS[NATIVE][-1], KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
-        number = ctypes.get_errno()
-        if number not in (errno.ENOSYS, errno.EPERM):  # EPERM: a container's filter, which holds for guests too
-            raise OSError(number, f"keyctl: {os.strerror(number)}")
-
-
-def refuse(libc: ctypes.CDLL) -> None:
-    """No call of theirs from here on, for this process, which must be one that gains no rights, and all it starts."""
-    steps = b"".join(
-        code.to_bytes(2, sys.byteorder) + bytes((if_so, if_not)) + number.to_bytes(4, sys.byteorder)
-        for code, if_so, if_not, number in _steps()
-    )
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(_Program(len(steps) // 8, steps)), 0, 0):
-        raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
-
-
 def _steps() -> Iterator[tuple[int, int, int, int]]:
     """Of the filter (BPF): code, steps to leave out when it is so and when not, number."""
     yield LOAD, 0, 0, ARCHITECTURE_AT
@@ -60,3 +42,24 @@ def _steps() -> Iterator[tuple[int, int, int, int]]:
         yield RETURN, 0, 0, ALLOW
         yield RETURN, 0, 0, REFUSE
     yield RETURN, 0, 0, ALLOW
+
+
+_STEPS = b"".join(
+    code.to_bytes(2, sys.byteorder) + bytes((if_so, if_not)) + number.to_bytes(4, sys.byteorder)
+    for code, if_so, if_not, number in _steps()
+)
+
+
+def leave(libc: ctypes.CDLL) -> None:
+    """Take a new and empty one in the place of that which this process was started with. A kernel may have none."""
+    if libc.syscall(CALLS[NATIVE][-1], KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
+        number = ctypes.get_errno()
+        if number not in (errno.ENOSYS, errno.EPERM):  # EPERM: a container's filter, which holds for guests too
+            raise OSError(number, f"keyctl: {os.strerror(number)}")
+
+
+def refuse(libc: ctypes.CDLL) -> None:
+    """No call of theirs from here on, for this process, which must be one that gains no rights, and all it starts."""
+    program = _Program(len(_STEPS) // 8, _STEPS)
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
