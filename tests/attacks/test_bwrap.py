@@ -21,7 +21,7 @@ from tatin_jobs.errors import CommandTimeout
 from tatin_jobs.home import Home
 from tests.support.wait import has_ended, until
 from worker.sandboxes.base import GUEST_HOME, GUEST_RUN, CommandResult, Sandbox, SandboxSpec, StartSpec
-from worker.sandboxes.bwrap import keyrings
+from worker.sandboxes.bwrap import keyrings, limits
 from worker.sandboxes.bwrap import sandbox as sandbox_module
 from worker.sandboxes.bwrap.cli import GUEST_SHELL
 from worker.sandboxes.bwrap.inside import inside
@@ -332,6 +332,41 @@ async def test_a60_the_watcher_is_not_deceived_by_names(guest: BwrapSandbox) -> 
     script = f"{name}\nimport os, time\nos.fork()\ntime.sleep(30)"
     await guest.start(StartSpec(argv=["python3", "-c", script], cwd=GUEST_HOME))
     await asyncio.to_thread(until, lambda: len([one for one in inside(guest.warden) if one.name() == "bwrap"]) == 2)
+
+
+_HIDING = """
+import ctypes, sys, threading, time
+kept = bytearray(b"x" * (100 << 20))
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=time.sleep, args=(30,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+async def _hiding(guest: Sandbox, threads: int) -> None:
+    """In the guest: a process with 100 MiB, and so many threads, but for its first, which ends."""
+    await guest.start(StartSpec(argv=["python3", "-c", _HIDING, str(threads)], cwd=GUEST_HOME, label="hiding"))
+    ended = "until grep -s '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done"
+    await guest.run(["bash", "-c", ended], timeout_seconds=20)
+
+
+async def test_a60_memory_is_seen_also_when_the_first_thread_has_ended(guest: BwrapSandbox) -> None:
+    """A60: the kernel says nothing of the memory of such a process, but by its other threads."""
+    await _hiding(guest, 1)
+    assert not limits._kill_largest(guest.warden, 150 << 20)
+    assert limits._kill_largest(guest.warden, 90 << 20)
+    await asyncio.to_thread(until, lambda: not inside(guest.warden))
+
+
+async def test_a60_threads_are_a_crowd_too(guest: BwrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A60: each takes a number of the host, and one of those that the worker's user may have."""
+    await _hiding(guest, 20)
+    monkeypatch.setattr(limits, "MAX_PROCESSES", 30)
+    assert not limits._kill_crowd(guest.warden)
+    monkeypatch.setattr(limits, "MAX_PROCESSES", 15)
+    assert limits._kill_crowd(guest.warden)
+    await asyncio.to_thread(until, lambda: not inside(guest.warden))
 
 
 async def test_a57_the_warden_takes_no_terminal_of_the_guest(guest: BwrapSandbox) -> None:

@@ -198,10 +198,10 @@ class Limits:
 
 
 def _kill_crowd(warden: int) -> bool:
-    """Kill all processes of the guest but its first if they are too many; whether they were."""
+    """Kill all processes of the guest but its first if these and their threads are too many; whether they were."""
     with suppress(psutil.Error):
         crowd = inside(warden)
-        if len(crowd) > MAX_PROCESSES:
+        if sum(len(_threads(process.pid)) for process in crowd) > MAX_PROCESSES:
             kill_each(crowd)
             return True
     return False
@@ -211,14 +211,31 @@ def _kill_largest(warden: int, limit_bytes: int) -> bool:
     """Kill the largest process of the guest if all of them together are over the limit; whether one was killed."""
     sizes: dict[psutil.Process, int] = {}
     with suppress(psutil.Error):
-        for process in inside(warden):
-            with suppress(psutil.Error):
-                sizes[process] = process.memory_full_info().pss
+        sizes = {process: _memory_bytes(process.pid) for process in inside(warden)}
     if sum(sizes.values()) <= limit_bytes:
         return False
     with suppress(psutil.Error):
         max(sizes, key=sizes.__getitem__).kill()
     return True
+
+
+def _memory_bytes(pid: int) -> int:
+    """What a process has, and its part of what it shares. Any of its threads tells, but one that has ended, which the
+    first may have while the others go on."""
+    for thread in _threads(pid):
+        with suppress(OSError):
+            for line in Path(f"/proc/{thread}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    return 0
+
+
+def _threads(pid: int) -> list[str]:
+    """Their numbers; none of a process that is gone."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def _write(folder: str, name: str, text: str) -> None:
