@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Stop(StrEnum):
@@ -37,11 +41,16 @@ class Interruption:
     detail: str = ""
 
 
+class Interrupted(Exception):
+    """What was run was given up, for ``Control.interruption``."""
+
+
 class Control:
     """The stop signal of one attempt; used in the event loop only. A stronger stop replaces a weaker one."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._running: asyncio.Task[Any] | None = None
+        self._given_up = False
         self.interruption: Interruption | None = None
         self.draining = False
         """The worker has been asked to end. Where its whole machine is, the sandboxes are too, and die."""
@@ -52,14 +61,35 @@ class Control:
         """Ask the attempt to stop; safe to call at any time and again."""
         if self.interruption is None or _STRENGTH[stop] > _STRENGTH[self.interruption.stop]:
             self.interruption = Interruption(stop, detail)
-        self._event.set()
+        if self._running is not None:
+            self._give_up(self._running)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What it returns or raises, given up when somebody asks to stop, or has. Once an attempt.
+
+        Raises:
+            Interrupted: it was given up, and has ended by now.
+        """
+        task: asyncio.Task[T] = asyncio.create_task(work)
+        self._running = task
+        if self.interruption is not None:
+            self._give_up(task)
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._running = None
+            task.cancel()
+        if self._given_up:
+            await asyncio.gather(task, return_exceptions=True)
+            raise Interrupted
+        return task.result()
+
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        """Once: it may have to await something to come to its end."""
+        if not self._given_up and not task.done():
+            self._given_up = True
+            task.cancel()
 
     @property
     def lost(self) -> bool:
         return self.interruption is not None and self.interruption.stop is Stop.LOST
-
-    async def wait(self) -> Interruption:
-        """Return when somebody asked."""
-        await self._event.wait()
-        assert self.interruption is not None  # set before the event, always
-        return self.interruption

@@ -24,7 +24,7 @@ from worker.attempt.provisioning import provision
 from worker.attempt.setting_up import set_up
 from worker.attempt.verifying import verify_work
 from worker.context import Context
-from worker.control import Control
+from worker.control import Control, Interrupted
 from worker.ending import Ending, excused, failed_by, interrupted_by, os_failure
 from worker.sandboxes.base import Sandbox
 from worker.verdicts import decide
@@ -53,16 +53,9 @@ class Attempt:
             await destroy(parts, outcome)
 
     async def _work(self) -> Ending:
-        """The steps up to the verdict, given up at once when somebody asks or the sandbox dies."""
-        steps = asyncio.create_task(self._run_steps())
-        stop = asyncio.create_task(self._parts.control.wait())
+        """The steps up to the verdict, or what became of them."""
         try:
-            await asyncio.wait({steps, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not steps.done():
-                steps.cancel()
-                await asyncio.gather(steps, return_exceptions=True)
-                return await oom_or(self._parts, interrupted_by(stop.result()))
-            return await steps
+            return await self._run_or_stop()
         except AttemptError as error:
             return failed_by(error)
         except OSError as error:
@@ -74,8 +67,15 @@ class Attempt:
             log.exception("action=fault job=%s attempt=%d", lease.job.id, lease.attempt)
             text = f"A fault in Tatin itself ({type(error).__name__}); the worker's log has it."
             return Ending(Outcome.FAILED, Reason.WORKER, text)
-        finally:
-            stop.cancel()
+
+    async def _run_or_stop(self) -> Ending:
+        """The steps, given up at once when somebody asks or the sandbox dies."""
+        control = self._parts.control
+        try:
+            return await control.run(self._run_steps())
+        except Interrupted:
+            assert control.interruption is not None  # by which it was
+            return await oom_or(self._parts, interrupted_by(control.interruption))
 
     async def _excuse(self, ending: Ending) -> Ending:
         """What failed because the whole machine goes down is handed back; the worker's own signal may come a moment

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +17,7 @@ from tests.support.stores import make_job
 from tests.support.wait import until
 from worker import hand_over
 from worker.context import Context
-from worker.control import Control, Stop
+from worker.control import Control, Interrupted, Stop
 from worker.hand_over import Attempts
 from worker.loop import LoopThread
 
@@ -31,7 +33,10 @@ class Running:
     async def run(self) -> None:
         if self._lease.job.id == "job-fault":
             raise RuntimeError("a fault")
-        Running.seen[self._lease.token] = (await self._control.wait()).stop
+        with suppress(Interrupted):
+            await self._control.run(asyncio.Event().wait())
+        assert self._control.interruption is not None
+        Running.seen[self._lease.token] = self._control.interruption.stop
 
 
 @pytest.fixture
