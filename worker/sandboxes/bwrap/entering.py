@@ -53,8 +53,11 @@ def make(request, userns):
     os.dup2(errors, 2)
     os.close(errors)
     for path in request["cgroups"]:
-        with open(path, "wb", buffering=0) as file:
-            file.write(b"0")  # this process
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"0")  # this process
+        finally:
+            os.close(fd)
     for name, value in request["limits"].items():
         _limit(getattr(resource, name), value)
     made, first = _start(request["argv"], userns)

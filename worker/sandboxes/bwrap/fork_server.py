@@ -26,9 +26,10 @@ def main(fd):
     server = socket.socket(fileno=fd)
     server.set_inheritable(False)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    room = bytearray(16)
     gc.freeze()  # a collection in a fork would copy all of these pages
     while True:
-        data, fds = packets.receive(server, 16)
+        data, fds = packets.receive(server, room)
         if not data:
             return
         control, userns = (*fds, None)[:2]

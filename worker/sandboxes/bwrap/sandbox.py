@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,15 +25,16 @@ from worker.sandboxes.base import (
 from worker.sandboxes.bwrap.cpu import tree_cpu_seconds
 from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
 from worker.sandboxes.bwrap.limits import Limits
-from worker.sandboxes.bwrap.packets import receive
+from worker.sandboxes.bwrap.packets import MOST_BYTES, pack, receive
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
 from worker.sandboxes.bwrap.short_file import ShortFile, no_input
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
-PACKET_BYTES = 180_000
-"""One request; a unix packet holds 200 KB with the usual settings."""
+PACKET_BYTES = MOST_BYTES - 20_000
 PUT_BYTES = 28_000
-"""Of files in one request, where a byte takes up to six (``\\u0000``)."""
+"""Of files in one request."""
+ANSWER_BYTES = 64
+"""Two numbers."""
 ANSWER_SECONDS = 60.0
 STUCK_SECONDS = 3.0
 STUCK_TIMES = 20
@@ -69,6 +69,7 @@ class BwrapSandbox(Sandbox):
         self._limits = limits
         self._env = dict(env)
         self._next = 0
+        self._room = bytearray(ANSWER_BYTES)
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
         self._servers: list[asyncio.Server] = []
@@ -124,8 +125,7 @@ class BwrapSandbox(Sandbox):
         """Small files are written by the warden itself."""
         if sum(map(len, files.values())) > PUT_BYTES:
             return False
-        texts = {path: data.decode("latin-1") for path, data in files.items()}
-        status, _ = await self._ask({"op": "write", "files": texts, "mode": mode})
+        status, _ = await self._ask({"op": "write", "files": dict(files), "mode": mode})
         if status:
             raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
         return True
@@ -155,7 +155,7 @@ class BwrapSandbox(Sandbox):
                 answer.result()
                 return
             await asyncio.to_thread(kill_inside, self.warden)
-        raise SandboxError(f"Sandbox '{self.name}' did not answer 'kill_all'.")
+        raise self._no_answer("kill_all")
 
     async def usage(self) -> SandboxUsage:
         self._note_limits()
@@ -242,7 +242,7 @@ class BwrapSandbox(Sandbox):
         if self._dead.is_set():
             raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=self._death())
         self._next += 1
-        data = json.dumps({"id": self._next, **body}).encode()
+        data = pack({"id": self._next, **body})
         if len(data) > PACKET_BYTES:
             raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
         answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
@@ -256,20 +256,27 @@ class BwrapSandbox(Sandbox):
 
     async def _ask(self, body: dict[str, Any]) -> tuple[int, list[int]]:
         _, answer = self._send(body)
+        late = self._loop.call_later(ANSWER_SECONDS, self._give_up, answer, body["op"])
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
-        except TimeoutError as error:
-            raise SandboxError(f"Sandbox '{self.name}' did not answer '{body['op']}'.") from error
+            return await answer
+        finally:
+            late.cancel()
+
+    def _give_up(self, answer: asyncio.Future[tuple[int, list[int]]], op: str) -> None:
+        if not answer.done():
+            answer.set_exception(self._no_answer(op))
+
+    def _no_answer(self, op: str) -> SandboxError:
+        return SandboxError(f"Sandbox '{self.name}' did not answer '{op}'.")
 
     def tell(self, body: dict[str, Any]) -> None:
         """Send what has no answer; a dead sandbox is fine."""
         with suppress(OSError):
-            self._control.send(json.dumps(body).encode())
+            self._control.send(pack(body))
 
     def _receive(self) -> None:
         try:
-            data, fds = receive(self._control, 4096)
+            data, fds = receive(self._control, self._room)
         except BlockingIOError:
             return
         except OSError:
@@ -322,7 +329,7 @@ class BwrapSandbox(Sandbox):
     def _note_limits(self) -> None:
         """Read while the cgroup is there; it goes with the sandbox."""
         self._oom_kills = max(self._oom_kills, self._limits.oom_kills())
-        self._limits_hit |= self._limits.hit()
+        self._limits_hit |= self._limits.hit() | ({"memory"} if self._oom_kills else set())
         self._peak_mib = self._limits.peak_mib() or self._peak_mib
 
 

@@ -2,16 +2,15 @@
 
 ``main(CONTROL, USERNS)``, in a fork of the fork server. It enters the guest's namespaces and gives up every right that
 it has outside, but it keeps its process number out there: what it starts is in the guest, and it is nowhere to be seen,
-signalled or traced from. It holds the only descriptor that the worker reads from. A request is JSON, with descriptors
-passed along; an answer is two numbers:
+signalled or traced from. It holds the only descriptor that the worker reads from. A request is a dict (``packets``),
+with descriptors passed along; an answer is two numbers as text:
 
     (none)                                   ->  0 PID      this is the warden
     {op: make, id, ...}                      ->  ID STATUS  when the guest is ready, or cannot be (``entering``)
     {op: exec, id, argv, env, cwd} + 3 fds   ->  ID STATUS  when it has ended
     {op: start, id, folder, spec}            ->  ID STATUS  when it runs, watched from here, or could not be started
     {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there
-    {op: write, id, files, mode}             ->  ID STATUS  when all of path -> text is written, or one could not be;
-                                                            the text is the bytes as Latin-1
+    {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
     {op: copy, id, source, target}           ->  ID STATUS  when the file is copied with its times, or cannot be
     {op: kill, id}                               its process group, or what prints for it
     {op: kill_all, id}                       ->  ID 0 when nothing but its first process is left
@@ -24,7 +23,6 @@ do is to stop a program before it has begun, which holds the warden up: the work
 """
 
 import errno
-import json
 import os
 import select
 import signal
@@ -37,8 +35,8 @@ import entering  # type: ignore[import-not-found]  # these lie beside this file,
 import launcher  # type: ignore[import-not-found]
 import packets  # type: ignore[import-not-found]
 
-PACKET = 200_000
-"""More than a request can have: the worker sends no longer one, nor does the kernel."""
+ROOM = bytearray(packets.MOST_BYTES)
+"""For a request. It was made before the fork: memory of such a size is mapped anew each time."""
 MOST_COPIED = 1 << 20
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 FIRST_TO_GO = 500
@@ -53,11 +51,11 @@ def main(control, userns):
     while True:
         ready, _, _ = select.select([control, wake, *guest.readable()], guest.writable(), [], guest.pause())
         if control in ready:
-            data, fds = packets.receive(control, PACKET)
+            data, fds = packets.receive(control, ROOM)
             if not data:
                 guest.end()  # the worker is gone, or wants it gone
                 return
-            guest.handle(json.loads(data), fds)
+            guest.handle(packets.unpack(data), fds)
         if wake in ready:
             os.read(wake, 4096)
             guest.reap()
@@ -293,16 +291,24 @@ def outcome(do, *arguments):
 
 def write_files(files, mode):
     """Folders are made, what is in the place of a file is replaced: never followed, never waited for."""
-    for path, text in files.items():
+    for path, data in files.items():
         folder, _, name = path.rpartition("/")
         if not name:
-            os.makedirs(folder, exist_ok=True)
+            make_folder(folder)
             continue
         try:
-            replace_file(path, text.encode("latin-1"), mode)
+            replace_file(path, data, mode)
         except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            replace_file(path, text.encode("latin-1"), mode)
+            make_folder(folder)
+            replace_file(path, data, mode)
+
+
+def make_folder(path):
+    """With those above it; most are there but for the last, or with it."""
+    try:
+        os.mkdir(path)
+    except OSError:
+        os.makedirs(path, exist_ok=True)
 
 
 def copy_file(source, target):

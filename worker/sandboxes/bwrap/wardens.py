@@ -81,7 +81,7 @@ def _start(root: Path) -> socket.socket:
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 cwd="/",
-                env={"PATH": os.defpath},
+                env={"PATH": os.defpath, "LD_BIND_NOW": "1"},  # what each fork would have to look up
                 start_new_session=True,
                 check=True,
                 timeout=START_SECONDS,
