@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,8 +76,11 @@ class EventLog:
             data = (
                 json.dumps({"at": at, "kind": "cut", "text": "too many events; the rest is not kept"}).encode() + b"\n"
             )
-        with open(self._path, "ab", buffering=0) as file:
-            file.write(data)
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
         self._count += len(records)
         self._bytes += len(data)
 

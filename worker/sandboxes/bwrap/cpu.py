@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from worker.sandboxes.bwrap.process_stat import used_ticks
+from worker.sandboxes.bwrap.process_files import children, used_ticks
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -22,13 +22,4 @@ def _tree(pid: int) -> Iterator[int]:
     while waiting:
         each = waiting.pop()
         yield each
-        try:
-            for thread in os.listdir(f"/proc/{each}/task"):
-                waiting += map(int, _read(f"/proc/{each}/task/{thread}/children").split())
-        except OSError:  # it ended meanwhile
-            continue
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+        waiting += children(each)

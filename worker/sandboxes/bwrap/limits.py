@@ -19,6 +19,7 @@ import psutil
 
 from tatin_jobs.errors import SandboxError
 from worker.sandboxes.bwrap.inside import inside, kill_each
+from worker.sandboxes.bwrap.process_files import read_file
 from worker.sandboxes.disk_use import MAX_DEPTH, DiskUse, disk_use
 
 MAX_PROCESSES = 2048
@@ -157,10 +158,8 @@ class Limits:
             return
 
     def hit(self) -> set[str]:
-        """Names of the limits that the guest came up against: memory, processes, cpu, disk, files."""
+        """Names of the limits that the guest came up against, but for memory: processes, cpu, disk, files."""
         found = set(self._seen)
-        if self.oom_kills():
-            found.add("memory")
         if not self.folders:
             return found
         if any(line.startswith("max ") and line != "max 0" for line in _lines(self._processes, "pids.events")):
@@ -187,14 +186,21 @@ class Limits:
         return None
 
     def kill_and_remove(self) -> None:
-        """Kill what is still in the cgroups and remove them; safe on none. Raises OSError when one stays."""
+        """Remove the cgroups; safe on none. Raises OSError when one stays, and what is still in there was killed."""
         for folder in self.folders:
-            for line in _lines(folder, "cgroup.procs"):
-                with suppress(OSError):
-                    os.kill(int(line), 9)
-        for folder in self.folders:
-            with suppress(FileNotFoundError):
+            try:
                 os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                _kill_members(folder)
+                raise
+
+
+def _kill_members(folder: str) -> None:
+    for line in _lines(folder, "cgroup.procs"):
+        with suppress(OSError):
+            os.kill(int(line), 9)
 
 
 def _kill_crowd(warden: int) -> bool:
@@ -251,16 +257,5 @@ def _write(folder: str, name: str, text: str) -> None:
 
 
 def _lines(folder: str, name: str) -> list[str]:
-    """Of a file of a cgroup, which is short; none where this host has no such file or cgroup."""
-    if not folder:
-        return []
-    try:
-        fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        return os.read(fd, 65_536).decode().split("\n")[:-1]
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
+    """Of a file of a cgroup; none where this host has no such file or cgroup."""
+    return read_file(f"{folder}/{name}").decode().split("\n")[:-1] if folder else []

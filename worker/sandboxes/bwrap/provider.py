@@ -27,7 +27,7 @@ from worker.sandboxes.bwrap.cli import (
 from worker.sandboxes.bwrap.inside import kill_tree
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.prereqs import check
-from worker.sandboxes.bwrap.process_stat import began_at
+from worker.sandboxes.bwrap.process_files import began_at
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
 from worker.sandboxes.bwrap.sandbox import BwrapSandbox
 from worker.sandboxes.bwrap.userns import guest_host_uid, prepare_userns
