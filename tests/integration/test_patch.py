@@ -199,6 +199,35 @@ async def test_the_bundle_brings_the_agents_commits_to_a_fresh_clone(clone: Clon
     assert git(fresh, "rev-parse", "from-agent") == wanted
 
 
+@pytest.mark.parametrize(
+    ("keep", "name"),
+    [
+        ("git pack-refs --all", "main"),
+        ("git checkout -q -b side; git branch -qf main HEAD~1; git pack-refs --all; git checkout -q main", "side"),
+        ("git update-ref refs/mine HEAD; git reset -q --hard HEAD~1", "refs/mine"),
+    ],
+    ids=["packed", "packed beside the cloned branch", "directly below refs"],
+)
+async def test_commits_without_a_reflog_come_back_too(clone: Clone, keep: str, name: str) -> None:
+    await clone.sh(f"git config core.logAllRefUpdates false; echo more >>a.txt; git commit -qam work; {keep}")
+    wanted = (await clone.sh(f"test ! -e .git/logs; git rev-parse {name}")).strip()
+    taken, _ = await clone.bring_back(last=True)
+    assert (taken.commits, taken.left_out) == (1, ())
+    fresh = clone.fresh_clone()
+    git(fresh, "fetch", "--quiet", str(clone.folder / "commits.bundle"), f"{name}:from-agent")
+    assert git(fresh, "rev-parse", "from-agent") == wanted
+
+
+async def test_tags_of_the_clone_are_no_commits_of_the_agent(guest: tuple[Sandbox, Home], tmp_path: Path) -> None:
+    source = full_repository(tmp_path / "repo")
+    git(source, "tag", "first", "HEAD~1")
+    git(source, "tag", "--annotate", "--message=second", "second")
+    clone = await cloned(*guest, source, tmp_path / "attempt-1")
+    assert (await clone.sh("echo more >>a.txt; git tag")).split() == ["first", "second"]
+    taken, _ = await clone.bring_back(last=True)
+    assert taken.patch, "it came the short way"
+
+
 async def test_a_bundle_of_a_shallow_clone_fits_a_full_one(guest: tuple[Sandbox, Home], tmp_path: Path) -> None:
     source = small_repository(tmp_path / "repo")
     for number in range(4):

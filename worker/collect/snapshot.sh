@@ -103,9 +103,13 @@ add_the_hard_way() {
     [ $added -le 1 ]
 }
 
-# Whether there is something other than the branch that was cloned, or the reflog of a commit.
+# Whether there is something other than the branch that was cloned, or the reflog of a commit. Packed refs are sorted:
+# those of the clone before its tags, of which there may be many, are read and no more.
 moved() {
     if [ -e "$own/logs" ]; then return 0; fi
+    for ref in "$own"/refs/*; do
+        if [ -f "$ref" ]; then return 0; fi
+    done
     for ref in "$own"/refs/*/*; do
         at=
         if [ -f "$ref" ]; then IFS= read -r at <"$ref"; fi
@@ -113,7 +117,15 @@ moved() {
     done
     head=
     if [ -f "$own/HEAD" ]; then IFS= read -r head <"$own/HEAD"; fi
-    case $head in ref:*) return 1 ;; esac
+    case $head in ref:*) ;; *) return 0 ;; esac
+    [ -f "$own/packed-refs" ] || return 1
+    while read -r at ref; do
+        case $ref in
+        refs/tags/*) return 1 ;;
+        refs/*) [ "$at" = "$base" ] || return 0 ;;
+        esac
+    done <"$own/packed-refs"
+    return 1
 }
 
 # git for the patch, with a line of figures and an empty one before it.
