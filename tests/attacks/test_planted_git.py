@@ -71,6 +71,16 @@ PLANT = {
     "unknown extensions": "git config core.repositoryFormatVersion 1; git config extensions.worktreeConfig true; "
     f"printf '[core]\\n\\tfsmonitor = {EVIL}\\n' >.git/config.worktree; git config extensions.nonsense yes || true",
 }
+PIPES = {
+    "a branch": "mkfifo .git/refs/heads/pipe",
+    "a branch by a link": "mkfifo ~/pipe; ln -s ~/pipe .git/refs/heads/pipe",
+    "the head": "rm .git/HEAD; mkfifo .git/HEAD",
+    "the head by a link": "rm .git/HEAD; mkfifo ~/pipe; ln -s ~/pipe .git/HEAD",
+    "packed branches": "rm .git/packed-refs; mkfifo .git/packed-refs",
+    "packed branches by a link": "rm .git/packed-refs; mkfifo ~/pipe; ln -s ~/pipe .git/packed-refs",
+}
+"""A pipe, which nobody writes into, in the place of what git reads."""
+SHORT_SECONDS = 20
 WORK = "echo more >>change.txt; chmod +x a.txt; rm -f gone.txt; echo new >new.txt; printf 'x\\r\\n' >crlf-new.txt"
 
 
@@ -119,6 +129,15 @@ async def try_plant(clone: Clone, plant: str, *, last: bool = False) -> None:
     taken, collected = await clone.bring_back(last=last)
     assert (taken.patch_missing, taken.left_out, collected.incomplete) == (None, (), None)
     await clone.sh("test ! -e /home/agent/ran", cwd="/")
+    assert clone.applied() == await clone.tree()
+
+
+@pytest.mark.parametrize("plant", PIPES.values(), ids=PIPES)
+async def test_a24_a_pipe_among_the_refs_holds_nothing_up(clone: Clone, plant: str) -> None:
+    """A24."""
+    await clone.sh(f"{WORK}; git add -A; git commit -qm work; {plant}")
+    taken, collected = await clone.bring_back(last=True, timeout_seconds=SHORT_SECONDS)
+    assert (taken.patch_missing, taken.commits, taken.left_out, collected.incomplete) == (None, 1, (), None)
     assert clone.applied() == await clone.tree()
 
 

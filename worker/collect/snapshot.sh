@@ -170,8 +170,11 @@ fi
 
 [ -n "$own" ] && moved || exit 0
 GIT_ALTERNATE_OBJECT_DIRECTORIES=$own/objects${spare:+:$spare/objects}
-cp -R "$own/refs" "$own/HEAD" "$out/git/" 2>"$out/errors"
-if [ -f "$own/packed-refs" ]; then cp "$own/packed-refs" "$out/git/"; fi
+cp -R "$own/refs" "$out/git/" 2>"$out/errors"
+find "$out/git/refs" ! -type d ! -type f -exec rm -f {} + # git would wait for a pipe, or for what a link leads to
+for name in HEAD packed-refs; do
+    if [ -f "$own/$name" ]; then cp "$own/$name" "$out/git/"; fi
+done
 if ! commits=$(git rev-list --count --all --not "$base" 2>"$out/errors"); then
     echo "unbundled the agent's commits cannot be read: $(tail -n 1 "$out/errors")"
     exit 0
