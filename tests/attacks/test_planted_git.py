@@ -80,6 +80,16 @@ PIPES = {
     "packed branches by a link": "rm .git/packed-refs; mkfifo ~/pipe; ln -s ~/pipe .git/packed-refs",
 }
 """A pipe, which nobody writes into, in the place of what git reads."""
+PIPES_ELSEWHERE = {
+    "more objects": "mkdir -p .git/objects/info; mkfifo .git/objects/info/alternates",
+    "an index of packs": "mkfifo .git/objects/pack/multi-pack-index",
+    "ignored files": "mkdir in; echo x >in/x; mkfifo in/.gitignore",
+    "attributes": "mkdir in; echo x >in/x; mkfifo in/.gitattributes",
+    "a repository inside": "mkdir -p in/.git; echo x >in/x; mkfifo in/.git/HEAD",
+    "several": "mkdir in; mkfifo .git/objects/pack/multi-pack-index in/.gitignore in/.gitattributes",
+    "a pipe by a link": "mkfifo ~/pipe; mkdir -p .git/objects/info; ln -s ~/pipe .git/objects/info/commit-graph",
+    "a folder that may not be written": "mkdir in; mkfifo in/.gitignore in/.gitattributes; chmod 500 in",
+}
 SHORT_SECONDS = 20
 WORK = "echo more >>change.txt; chmod +x a.txt; rm -f gone.txt; echo new >new.txt; printf 'x\\r\\n' >crlf-new.txt"
 
@@ -137,6 +147,16 @@ async def test_a24_a_pipe_among_the_refs_holds_nothing_up(clone: Clone, plant: s
     """A24."""
     await clone.sh(f"{WORK}; git add -A; git commit -qm work; {plant}")
     taken, collected = await clone.bring_back(last=True, timeout_seconds=SHORT_SECONDS)
+    assert (taken.patch_missing, taken.commits, taken.left_out, collected.incomplete) == (None, 1, (), None)
+    assert clone.applied() == await clone.tree()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["by a file", "at once"])
+@pytest.mark.parametrize("plant", PIPES_ELSEWHERE.values(), ids=PIPES_ELSEWHERE)
+async def test_a24_a_pipe_that_git_waits_for_is_removed(clone: Clone, plant: str, last: bool) -> None:
+    """A24."""
+    await clone.sh(f"{WORK}; git add -A; git commit -qm work; {plant}")
+    taken, collected = await clone.bring_back(last=last, timeout_seconds=SHORT_SECONDS, pipes_seconds=0.2)
     assert (taken.patch_missing, taken.commits, taken.left_out, collected.incomplete) == (None, 1, (), None)
     assert clone.applied() == await clone.tree()
 

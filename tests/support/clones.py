@@ -19,7 +19,7 @@ from tatin_jobs.localrepo import pack_local_repo
 from tatin_jobs.models import Repo
 from worker.collect import Collected, CollectLimits, CollectSpec, Snapshot, Unpackers, collect, snapshot
 from worker.collect.guest_files import SNAPSHOT_FOLDERS
-from worker.collect.snapshot import SNAPSHOT_SECONDS
+from worker.collect.snapshot import PIPES_SECONDS, SNAPSHOT_SECONDS
 from worker.repository import PreparedRepo, Repositories, clone_into
 from worker.sandboxes.base import GUEST_REPO, Sandbox, SandboxProvider, SandboxSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
@@ -137,13 +137,15 @@ class Clone:
         *,
         last: bool = False,
         timeout_seconds: float = SNAPSHOT_SECONDS,
+        pipes_seconds: float = PIPES_SECONDS,
         **changes: object,
     ) -> tuple[Snapshot, Collected]:
-        """Snapshot and collect into ``folder``, with every process of the guest dead. ``last``, ``timeout_seconds``:
-        as for ``snapshot``."""
+        """Snapshot and collect into ``folder``, with every process of the guest dead. ``last`` and the
+        times: as for ``snapshot``."""
         await self.sandbox.kill_all()
         spec = self.spec(**changes)
-        taken = await snapshot(self.sandbox, spec, limits, last=last, timeout_seconds=timeout_seconds)
+        times = {"timeout_seconds": timeout_seconds, "pipes_seconds": pipes_seconds}
+        taken = await snapshot(self.sandbox, spec, limits, last=last, **times)
         return taken, await collect(self.sandbox, spec, self.folder, limits, taken=taken, unpackers=unpackers)
 
     async def tree(self) -> Tree:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tatin_jobs.errors import CommandTimeout
+from tatin_jobs.errors import CommandTimeout, SandboxError
 from tatin_jobs.units import format_size
 from worker.collect.globs import plan_search
 from worker.collect.guest_files import BASE_INDEX_NAME
@@ -19,11 +21,18 @@ from worker.unpacker.names import shown
 
 SNAPSHOT_SECONDS = 600
 SPARE_SECONDS = 60
+PIPES_SECONDS = 20
+"""git is done by then, or the tree is large, or it waits for a pipe that the agent left where git looks for a file."""
 WHOLE_BYTES = 2**18
 """Of a patch that comes with the report: the worker holds it until the attempt's end."""
 BESIDE: Final = Path(__file__).with_name("beside.sh").read_text()
 _SCRIPT: Final = BESIDE + Path(__file__).with_name("snapshot.sh").read_text()
 _MAKE_FOLDER: Final = '[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
+_FREE_PIPES: Final = """
+find "$0" -type p -exec sh -c 'for p; do { chmod u+w "${p%/*}"; rm -f "$p"; } <>"$p"; done' sh {} +
+"""
+"""Whoever waits for a pipe goes on when somebody has it open for writing, and finds it at its end when that is over. It
+is gone by then: git would open it once more."""
 _WHOLE: Final = b"whole\n"
 _STAT = re.compile(rb" (\d{1,12}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?")
 _NUMBER = re.compile(rb"\d{1,15}")
@@ -37,6 +46,7 @@ async def snapshot(
     *,
     last: bool = False,
     timeout_seconds: float = SNAPSHOT_SECONDS,
+    pipes_seconds: float = PIPES_SECONDS,
 ) -> Snapshot:
     """Make the patch and the bundle in the guest, where ``collect`` finds them. The agent must be dead.
 
@@ -44,7 +54,8 @@ async def snapshot(
     at once, and is in the Snapshot.
 
     Where the agent removed or broke the guest's ``.git``, ``spec.base_tar`` is sent in again. A repository that git
-    cannot read all the same is a Snapshot with ``patch_missing``, no error.
+    cannot read all the same is a Snapshot with ``patch_missing``, no error. What takes longer than ``pipes_seconds``
+    loses the pipes in the agent's home.
 
     Raises:
         SandboxError: the sandbox died.
@@ -53,7 +64,7 @@ async def snapshot(
         return Snapshot(patch_missing="No repository was cloned.")
     limits = limits or CollectLimits()
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(timeout_seconds), _pipes_freed(sandbox, spec.home, pipes_seconds):
             found = await _at_once(sandbox, spec, spec.base_commit, limits) if last else None
             if isinstance(found, Snapshot):
                 return found
@@ -64,6 +75,25 @@ async def snapshot(
     except (TimeoutError, CommandTimeout):
         return Snapshot(patch_missing=f"git took longer than {timeout_seconds:g} s over the repository.")
     return read_report(report, limits)
+
+
+@asynccontextmanager
+async def _pipes_freed(sandbox: Sandbox, home: str, seconds: float) -> AsyncIterator[None]:
+    """Remove the pipes below ``home`` when this takes so long, and again later: git may have made a way to more."""
+    freeing = asyncio.create_task(_free_pipes(sandbox, home, seconds))
+    try:
+        yield
+    finally:
+        freeing.cancel()
+        await asyncio.wait({freeing})
+
+
+async def _free_pipes(sandbox: Sandbox, home: str, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        with suppress(SandboxError, CommandTimeout):  # of a dead one the snapshot tells
+            await sandbox.run(("/bin/sh", "-c", _FREE_PIPES, home), cwd="/", timeout_seconds=SPARE_SECONDS)
+        seconds *= 2
 
 
 async def _at_once(
