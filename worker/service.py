@@ -43,6 +43,8 @@ class Service:
     """How long it may take to end: its drain, and what comes after."""
     look: str
     """How a person sees what it does."""
+    left: tuple[str, ...]
+    """Succeeds where it is there though its file is gone; it may have ended by then."""
     loaded: tuple[str, ...] = ()
     """Succeeds as long as the one before is not wholly gone, which must be waited for before ``start``; empty where
     ``start`` sees to that itself."""
@@ -105,7 +107,7 @@ def uninstall(wanted: Service, run: Run | None = None) -> bool:
         PartMissing: it does not end; it is still there.
     """
     run = run or _run
-    if not wanted.path.exists() and not _is_loaded(wanted, run):
+    if not wanted.path.exists() and not _succeeds(wanted.left, run, wanted.stop_seconds):
         return False
     _end(wanted, run)
     wanted.path.unlink(missing_ok=True)
@@ -127,7 +129,7 @@ def _end(wanted: Service, run: Run) -> None:
     old one drains."""
     deadline = time.monotonic() + wanted.stop_seconds
     _quietly(run, wanted.stop, wanted.stop_seconds)
-    while _is_loaded(wanted, run):
+    while wanted.loaded and _succeeds(wanted.loaded, run, COMMAND_SECONDS):
         if time.monotonic() > deadline:
             raise PartMissing(
                 f"The service that is there has not ended after {wanted.stop_seconds:g} s.", try_=wanted.look
@@ -135,12 +137,9 @@ def _end(wanted: Service, run: Run) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _is_loaded(wanted: Service, run: Run) -> bool:
-    """Whether launchd has it, running or not, with its file or without."""
-    if not wanted.loaded:
-        return False
+def _succeeds(command: Sequence[str], run: Run, seconds: float) -> bool:
     try:
-        run(wanted.loaded, COMMAND_SECONDS)
+        run(command, seconds)
     except PartMissing:
         return False
     return True
@@ -158,7 +157,10 @@ def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, st
 def _systemd(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]) -> Service:
     """``KillMode=process``: only the worker is told to stop. It ends its sandboxes itself, and machines that outlive a
     worker which crashed are adopted by the next. ``OOMPolicy``: systemd would end the worker too when the kernel
-    kills one of its machines. ``restart`` replaces one that runs, and nobody waits for its drain."""
+    kills one of its machines. ``restart`` replaces one that runs, and nobody waits for its drain.
+
+    ``disable --now`` stops none whose file is gone, and ``is-active`` sees none that drains or waits to be started
+    again; ``stop`` fails where there is none."""
     is_root = os.geteuid() == 0
     folder = Path("/etc/systemd/system") if is_root else Path.home() / ".config/systemd/user"
     call = ("systemctl",) if is_root else ("systemctl", "--user")
@@ -185,10 +187,11 @@ WantedBy={"multi-user.target" if is_root else "default.target"}
         folder / UNIT,
         text.encode(),
         start=((*call, "daemon-reload"), (*call, "enable", UNIT), (*call, "restart", "--no-block", UNIT)),
-        stop=((*call, "disable", "--now", UNIT),),
+        stop=((*call, "disable", UNIT), (*call, "stop", UNIT)),
         stop_seconds=stop_seconds,
         after=((*call, "daemon-reload"),),
         look=f"{' '.join(call)} status {UNIT}",
+        left=(*call, "stop", UNIT),
         hint="" if is_root else "it ends when you log out, unless you say: loginctl enable-linger",
     )
 
@@ -226,6 +229,7 @@ def _launchd(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]
         stop=(("launchctl", "bootout", target),),
         stop_seconds=stop_seconds,
         loaded=("launchctl", "print", target),
+        left=("launchctl", "print", target),
         tells_reach=True,
         look=f"launchctl print {target}; tail -f {log}",
     )

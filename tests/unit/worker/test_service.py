@@ -34,18 +34,23 @@ def agent(settings: Settings, tmp_path: Path) -> Service:
 
 
 class Manager:
-    """A service manager that remembers; ``broken`` refuses. A service that was stopped drains for ``drains`` looks."""
+    """A service manager that remembers; ``broken`` refuses. A service that was stopped drains for ``drains`` looks.
+    systemd stops what ``runs``."""
 
     def __init__(self, *, broken: bool = False, drains: int = 0) -> None:
         self.called: list[Sequence[str]] = []
         self._broken = broken
         self._drains = drains
+        self.runs = False
 
     def __call__(self, argv: Sequence[str], seconds: float) -> None:
         self.called.append(argv)
         self._drains -= argv[1] == "print"
         if self._broken or (argv[1] == "print" and self._drains < 0):
             raise PartMissing("no bus")
+        if "stop" in argv and not self.runs:
+            raise PartMissing("Unit not loaded.")
+        self.runs = "restart" in argv or (self.runs and "stop" not in argv)
 
 
 def test_the_unit_runs_this_worker_on_this_home(unit: Service, settings: Settings) -> None:
@@ -97,6 +102,16 @@ def test_installing_twice_replaces_and_uninstalling_removes(unit: Service, setti
     assert uninstall(unit, manager)
     assert manager.called[6:] == [*unit.stop, *unit.after]
     assert not unit.path.exists()
+    assert not uninstall(unit, manager)
+
+
+def test_a_unit_whose_file_was_removed_is_uninstalled(unit: Service, settings: Settings) -> None:
+    manager = Manager()
+    install(unit, settings, manager)
+    unit.path.unlink()
+    assert uninstall(unit, manager)
+    assert not manager.runs
+    assert manager.called[-1:] == list(unit.after)
     assert not uninstall(unit, manager)
 
 
