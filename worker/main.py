@@ -63,6 +63,8 @@ from worker.tasks import SlotConsumer, register
 HEALTH_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 """How often an idle worker of one batch looks whether the batch is over."""
+COLLECT_AFTER = 10_000
+"""Objects that may wait for the garbage collection."""
 HURRY_SECONDS = 120.0
 """How long a hurried end may take before the process ends all the same; the next start destroys what is left."""
 
@@ -319,9 +321,11 @@ class Worker:
 
 
 def _spare_collections() -> None:
-    """What is there when the worker has started stays to its end: no garbage collection need pass over it again."""
+    """What is there when the worker has started stays to its end: no garbage collection need pass over it again. Nor
+    need there be one for every 700 objects: an attempt makes thousands, few of them in cycles."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 def _say(text: str) -> None:
