@@ -24,12 +24,21 @@ local function must_be(kind, ...)
   end
 end
 
-local function check_writable(id, class)
-  must_be('hash', key('job:' .. id), key('beats'), key('classes'))
-  must_be('zset', key('held'), key('finished'), key('deadlines'), key('settle'), key('line:' .. class))
-  must_be('zset', key('needs:' .. id), key('needed:' .. id))
-  must_be('list', key('events:' .. id))
+local function check_shared()
+  must_be('hash', key('beats'), key('classes'))
+  must_be('zset', key('held'), key('finished'), key('deadlines'), key('settle'))
   must_be('stream', key('changes'), key('wake'))
+end
+
+local function check_own(id, class)
+  must_be('hash', key('job:' .. id))
+  must_be('zset', key('line:' .. class), key('needs:' .. id), key('needed:' .. id))
+  must_be('list', key('events:' .. id))
+end
+
+local function check_writable(id, class)
+  check_shared()
+  check_own(id, class)
 end
 
 -- One event for each move, and a line in the stream that `wait` and `list --watch` follow.

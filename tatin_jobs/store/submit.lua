@@ -5,12 +5,13 @@ if known then
   if known == digest then return {'same'} end
   return {'refused', batch}
 end
+check_shared()
 local jobs, seen = {}, {}
 for index = 5, #ARGV do
   local job = cjson.decode(ARGV[index])
   if seen[job.id] or redis.call('EXISTS', key('job:' .. job.id)) == 1 then return {'refused', job.id} end
   seen[job.id] = true
-  check_writable(job.id, job.class)
+  check_own(job.id, job.class)
   jobs[#jobs + 1] = job
 end
 for _, job in ipairs(jobs) do
@@ -42,15 +43,15 @@ for _, job in ipairs(jobs) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  redis.call('HSET', key('job:' .. job.id), 'score', string.format('%.0f', score), 'class', job.class, unpack(flat))
+  redis.call('HSET', key('job:' .. job.id), 'score', string.format('%.0f', score), 'class', job.class, 'due', job.due,
+    unpack(flat))
   redis.call('ZADD', key('ids'), 0, job.id)
   redis.call('ZADD', key('all'), job.fields.created_at, job.id)
   if job.deadline ~= '' then redis.call('ZADD', key('deadlines'), job.deadline, job.id) end
   wait_for(job)
-  redis.call('HSET', key('job:' .. job.id), 'due', job.due)
   if job.held then
     into_held(job.id, 'person')
-  elseif redis.call('ZCARD', key('needs:' .. job.id)) > 0 then
+  elseif #job.needs > 0 and redis.call('ZCARD', key('needs:' .. job.id)) > 0 then
     into_held(job.id, 'needs')
   elseif job.due ~= '' then
     into_held(job.id, 'time', job.due)
