@@ -7,7 +7,6 @@ that CI's machine cannot have the part; those are printed with their reason and 
 from __future__ import annotations
 
 import os
-import socket
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import settings
 
 from tests.support.attack_report import AttackReport
 from tests.support.parts import PARTS
+from tests.support.ports import free_port
 
 NOT_HERE: dict[str, str] = tomllib.loads((Path(__file__).parent / "not_here.toml").read_text())
 _skipped: Counter[str] = Counter()
@@ -53,8 +53,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()

@@ -14,7 +14,8 @@ import pytest
 
 from tatin_jobs.cli import COMMANDS, main
 from tatin_jobs.store import Store, connect, opening
-from tests.faults.harness.servers import Server, free_port, server
+from tests.faults.harness.servers import Server, server
+from tests.support.ports import free_port
 from tests.support.stores import client_of, dump, make_job, submit
 
 pytestmark = pytest.mark.needs("valkey", "git")

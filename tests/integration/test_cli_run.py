@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -69,7 +70,11 @@ def test_the_steps_until_now_are_shown_before_what_the_job_printed(queue: Queue)
 
 
 def worker_of(process: subprocess.Popen[bytes]) -> psutil.Process:
-    return next(child for child in psutil.Process(process.pid).children() if "worker" in child.cmdline())
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # it ends just now
+            if "worker" in child.cmdline():
+                return child
+    raise AssertionError("the command has no worker")
 
 
 def test_ctrl_c_cancels_and_brings_back_what_there_is(

@@ -22,6 +22,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState
 from tatin_jobs.store import open_store
+from tests.support.store_server import servers
 from tests.support.stores import LEASE_SECONDS, OFFER, make_job, submit
 from tests.support.wait import until
 
@@ -47,18 +48,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     yield made
     for process in servers(made):
         process.kill()
-
-
-def servers(home: Home) -> list[psutil.Process]:
-    """The server processes of this home, by what they are: a Valkey that works in its folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "valkey" in process.name() and Path(process.cwd()) == home.store.resolve():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def settings(home: Home) -> Settings:

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tatin_jobs.errors import TatinError
@@ -20,6 +19,7 @@ from tatin_jobs.settings import Settings
 from tatin_jobs.states import JobState, Outcome
 from tatin_jobs.store import Booked, Store, open_store
 from tatin_jobs.store.scripts import TRIES
+from tests.support.store_server import servers
 from tests.support.stores import losing_replies, make_job, submit
 from tests.support.wait import until
 from worker.leases import Beats, Claimer, Reaper
@@ -200,11 +200,7 @@ def test_a_server_that_is_killed_while_jobs_run_costs_none(store: Store, setting
     with host(store, settings, working=False) as one:
         until(lambda: len(one.runs) == OFFER.cpus, what="four attempts")
         run = store.run_id()
-        (server,) = [
-            process
-            for process in psutil.Process().children()
-            if "valkey" in process.name() and Path(process.cwd()) == Home(settings.home).store.resolve()
-        ]
+        (server,) = servers(Home(settings.home))
         server.kill()
         until(lambda: _answers(store) and store.run_id() != run, what="another server")
         one.gate.set()

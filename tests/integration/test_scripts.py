@@ -11,10 +11,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.support.wait import until
+from tests.support.wait import has_ended, until
 
 ROOT = Path(__file__).parents[2]
 TOOLS = [
@@ -254,7 +253,7 @@ def demo_venv(copy: Copy, tatin: str) -> None:
 
 
 def server_is_gone(copy: Copy) -> bool:
-    return not psutil.pid_exists(int((copy.home / "server").read_text()))
+    return has_ended(int((copy.home / "server").read_text()))
 
 
 def test_the_demo_runs_its_job_shows_the_patch_and_ends_its_model_server(copy: Copy) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.ports import free_port
 from tests.support.wait import until
 from worker.ssh import Endpoint, KeyPair, new_key
 
@@ -46,9 +47,7 @@ def running_sshd(folder: Path) -> Iterator[Sshd]:
     host, client = new_key("host"), new_key("client")
     _write(folder / "host_key", host.private)
     _write(folder / "authorized", client.public)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = {
         "ListenAddress": f"127.0.0.1:{port}",
         "HostKey": folder / "host_key",

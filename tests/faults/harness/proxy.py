@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.faults.harness.servers import free_port
+from tests.support.ports import free_port
 
 
 class Proxy:
