@@ -27,6 +27,7 @@ from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.packets import MOST_BYTES, pack, receive
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
+from worker.sandboxes.bwrap.sending import Sender
 from worker.sandboxes.bwrap.short_file import ShortFile, no_input
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
@@ -79,6 +80,7 @@ class BwrapSandbox(Sandbox):
         self._peak_mib: int | None = None
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
+        self._sender = Sender(control, self._not_sent)
         self._limits_hit: set[str] = set()
         self._folders = folders
         self.warden = 0
@@ -248,11 +250,20 @@ class BwrapSandbox(Sandbox):
         answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
         self._answers[self._next] = answer
         try:
-            socket.send_fds(self._control, [data], list(fds))
+            self._sender.send(self._next, data, fds)
         except OSError as error:
             del self._answers[self._next]
-            raise SandboxError(f"Sandbox '{self.name}' cannot be reached.", seen=str(error)) from error
+            raise self._out_of_reach(error) from error
         return self._next, answer
+
+    def _not_sent(self, number: int, error: OSError) -> None:
+        answer = self._answers.pop(number, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(self._out_of_reach(error))
+            answer.exception()  # somebody may have stopped waiting
+
+    def _out_of_reach(self, error: OSError) -> SandboxError:
+        return SandboxError(f"Sandbox '{self.name}' cannot be reached.", seen=str(error))
 
     async def _ask(self, body: dict[str, Any]) -> tuple[int, list[int]]:
         _, answer = self._send(body)
@@ -271,8 +282,9 @@ class BwrapSandbox(Sandbox):
 
     def tell(self, body: dict[str, Any]) -> None:
         """Send what has no answer; a dead sandbox is fine."""
-        with suppress(OSError):
-            self._control.send(pack(body))
+        if not self._dead.is_set():
+            with suppress(OSError):
+                self._sender.send(body["id"], pack(body))
 
     def _receive(self) -> None:
         try:
@@ -310,6 +322,7 @@ class BwrapSandbox(Sandbox):
         for watch in self._watches:
             watch.cancel()
         self._loop.remove_reader(self._control)
+        self._sender.close()
         self._control.close()
         if not self._closing:
             self._note_limits()

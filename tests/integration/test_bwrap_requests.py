@@ -1,0 +1,83 @@
+"""Requests to a warden that is busy meanwhile: they wait, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tatin_jobs.errors import SandboxError
+from tatin_jobs.home import Home
+from worker.sandboxes.base import SandboxSpec
+from worker.sandboxes.bwrap.provider import BwrapProvider
+from worker.sandboxes.bwrap.sandbox import BwrapSandbox
+
+pytestmark = pytest.mark.needs("bwrap")
+LARGE = ("x" * 80_000,) * 2
+"""Arguments of one request, of which the socket holds two."""
+
+
+@pytest.fixture
+async def guest(tmp_path: Path) -> AsyncIterator[BwrapSandbox]:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    provider = BwrapProvider(home, home.id())
+    sandbox = await provider.create(
+        SandboxSpec(name=f"tatin-{home.id()}-requests-1", cpus=1, memory_mib=512, disk_mib=1000)
+    )
+    yield sandbox
+    await provider.destroy(sandbox.name)
+
+
+@contextmanager
+def busy(guest: BwrapSandbox) -> Iterator[None]:
+    """Its warden reads nothing meanwhile."""
+    os.kill(guest.warden, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(guest.warden, signal.SIGCONT)
+
+
+async def test_large_requests_at_once_wait_for_room(guest: BwrapSandbox) -> None:
+    with busy(guest):
+        short = [asyncio.create_task(guest.run_short(["echo", "short", *LARGE], most=2**18)) for _ in range(4)]
+        piped = [asyncio.create_task(guest.run(["cat"], stdin=b"piped")) for _ in range(4)]
+        await asyncio.sleep(0.1)
+    done = await asyncio.gather(*short, *piped)
+    assert [(one.exit_status, one.stdout[:5]) for one in done] == [(0, b"short")] * 4 + [(0, b"piped")] * 4
+
+
+async def test_what_waits_for_room_is_killed_all_the_same(guest: BwrapSandbox) -> None:
+    sleeping = asyncio.create_task(guest.run_short(["sleep", "1000"]))
+    await guest.run(["true"])
+    with busy(guest):
+        large = [asyncio.create_task(guest.run_short(["true", *LARGE])) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        sleeping.cancel()
+        await asyncio.wait({sleeping})
+    await asyncio.gather(*large)
+    async with asyncio.timeout(20):
+        while (await guest.run(["pgrep", "-x", "sleep"])).exit_status == 0:
+            pass
+
+
+async def test_what_waits_for_room_in_a_guest_that_dies_is_told_and_leaves_nothing_open(guest: BwrapSandbox) -> None:
+    before = _open_files()
+    with busy(guest):
+        large = [asyncio.create_task(guest.run_short(["true", *LARGE])) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        os.kill(guest.warden, signal.SIGKILL)
+        done = await asyncio.gather(*large, return_exceptions=True)
+    assert {type(one) for one in done} == {SandboxError}
+    assert _open_files() <= before
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
