@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -77,6 +78,21 @@ async def test_what_waits_for_room_in_a_guest_that_dies_is_told_and_leaves_nothi
         done = await asyncio.gather(*large, return_exceptions=True)
     assert {type(one) for one in done} == {SandboxError}
     assert _open_files() <= before
+
+
+async def test_a_pipe_that_cannot_be_made_is_told_and_leaves_none_open(
+    guest: BwrapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _open_files()
+    pipes = iter([os.pipe, os.pipe, _no_pipe])
+    monkeypatch.setattr(os, "pipe", lambda: next(pipes)())
+    with pytest.raises(SandboxError, match="cannot be reached"):
+        await guest.run(["true"])
+    assert _open_files() == before
+
+
+def _no_pipe() -> tuple[int, int]:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _open_files() -> int:

@@ -27,7 +27,7 @@ from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.packets import MOST_BYTES, pack, receive
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
-from worker.sandboxes.bwrap.sending import Sender
+from worker.sandboxes.bwrap.sending import Sender, close_all
 from worker.sandboxes.bwrap.short_file import ShortFile, no_input
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
@@ -218,21 +218,19 @@ class BwrapSandbox(Sandbox):
 
     @asynccontextmanager
     async def _piped(self, body: dict[str, Any], streams: Sequence[str] = STREAMS) -> AsyncIterator[BwrapProcess]:
-        ours, theirs = {}, []
-        for stream in streams:
-            read, write = os.pipe()
-            os.set_blocking(write if stream == "stdin" else read, False)
-            ours[stream] = write if stream == "stdin" else read
-            theirs.append(read if stream == "stdin" else write)
-        process = BwrapProcess(self, ours)
+        process, theirs = BwrapProcess(self), []
         try:
+            for stream in streams:
+                theirs.append(process.open(stream))
             process.number, process.answer = self._send(body, theirs)
+        except OSError as error:
+            process.close()
+            raise self._out_of_reach(error) from error
         except BaseException:
             process.close()
             raise
         finally:
-            for fd in theirs:
-                os.close(fd)
+            close_all(theirs)
         try:
             yield process
         finally:
@@ -347,7 +345,7 @@ class BwrapSandbox(Sandbox):
 
 
 class BwrapProcess(GuestProcess):
-    """A program in the guest; ``pipes``: our ends of those that it has, which do not block.
+    """A program in the guest; ``_pipes``: our ends of those that it has, which do not block.
 
     They are read and written here, without asyncio's transports: most programs are given nothing and print little.
     """
@@ -355,12 +353,20 @@ class BwrapProcess(GuestProcess):
     number: int
     answer: asyncio.Future[tuple[int, list[int]]]
 
-    def __init__(self, sandbox: BwrapSandbox, pipes: dict[str, int]) -> None:
+    def __init__(self, sandbox: BwrapSandbox) -> None:
         self._sandbox = sandbox
-        self._pipes = pipes
+        self._pipes: dict[str, int] = {}
         self._reads = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._loop = asyncio.get_running_loop()
+
+    def open(self, stream: str) -> int:
+        """Make a pipe; returns the program's end. Raises OSError."""
+        read, write = os.pipe()
+        ours, theirs = (write, read) if stream == "stdin" else (read, write)
+        os.set_blocking(ours, False)
+        self._pipes[stream] = ours
+        return theirs
 
     async def write(self, data: bytes) -> None:
         rest = memoryview(data)
