@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 _MOST = 65_536
+_PART = 2048
+"""Of a list the kernel gives no more at once than a page holds (4 KiB or more) of whole lines."""
 _FIRST = 3
 """Of the fields behind the name, which may hold anything and stands before the last parenthesis."""
 _TIMES = slice(14 - _FIRST, 18 - _FIRST)
@@ -41,8 +43,12 @@ def read_file(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    parts = []
     try:
-        return os.read(fd, _MOST)
+        while True:
+            parts.append(os.read(fd, _MOST))
+            if len(parts[-1]) < _PART:
+                return b"".join(parts)
     except OSError:  # of a process that ended meanwhile
         return b""
     finally:
