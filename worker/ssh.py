@@ -333,7 +333,11 @@ async def _answered(protocol: Protocol) -> asyncssh.SSHForwarder:
         host.close()
         guest.close()
         raise
-    _, end = await loop.create_connection(asyncssh.SSHForwarder, sock=guest)
+    try:
+        _, end = await loop.create_connection(asyncssh.SSHForwarder, sock=guest)
+    except BaseException:
+        guest.close()  # with which the other ends
+        raise
     return asyncssh.SSHForwarder(end)
 
 

@@ -182,6 +182,27 @@ async def test_a_served_port_leaves_nothing_on_the_disk_when_its_worker_is_kille
     assert _named_sockets() == before
 
 
+class _Ending(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
+
+
+async def test_a_served_connection_that_cannot_be_made_leaves_neither_end_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail)
+    ours = _Ending()
+    with pytest.raises(OSError, match="No buffer space") as caught:
+        await ssh._answered(lambda: ours)
+    async with asyncio.timeout(10):
+        await ours.over.wait()
+    assert caught.tb, "which holds what was not closed"
+
+
 def _named_sockets() -> set[str]:
     """The Unix sockets of this process that are files."""
     return {str(one.laddr) for one in psutil.Process().net_connections("unix") if one.laddr}
