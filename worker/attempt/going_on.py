@@ -45,13 +45,15 @@ def keep_network(parts: Parts) -> None:
 async def _note_network(parts: Parts) -> None:
     context, noted = parts.context, None
     while True:
-        facts = NetworkFacts.model_validate(context.redactor.tree(parts.network.facts(None).model_dump()))
-        if facts != noted:
-            try:
+        try:
+            facts = NetworkFacts.model_validate(context.redactor.tree(parts.network.facts(None).model_dump()))
+            if facts != noted:
                 await asyncio.to_thread(context.journal.note_network, parts.name, facts)
                 noted = facts
-            except OSError as error:
-                log.warning("action=journal sandbox=%s: its network is not noted: %s", parts.name, error)
+        except OSError as error:
+            log.warning("action=journal sandbox=%s: its network is not noted: %s", parts.name, error)
+        except Exception:
+            log.exception("action=journal sandbox=%s: its network is not noted", parts.name)
         await asyncio.sleep(NETWORK_SECONDS)
 
 
