@@ -24,7 +24,11 @@ MAX_BYTES = 64 * 1024
 MAX_REWARDS = 64
 NAME_CHARACTERS = 100
 _SECONDS = 60
-_MAKE_NEW = 'chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0" && mkdir "$0"'
+_MAKE_NEW = """
+[ -w "${0%/*}" ] && [ -x "${0%/*}" ] || chmod u+rwx "${0%/*}"
+[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null
+rm -rf "$0" && mkdir "$0"
+"""
 _READ = """
 cd "$0" 2>/dev/null || exit 0
 for name in reward.json reward.txt; do

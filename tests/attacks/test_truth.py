@@ -62,6 +62,28 @@ async def test_a70_a_guest_that_writes_the_launchers_notes_gets_no_success_past_
         assert result.agent.exit_status == 7
 
 
+@pytest.mark.needs("git", "valkey")
+@pytest.mark.parametrize("script", ["mkdir /run/tatin/verify", "chmod 0 /run/tatin"], ids=["taken", "closed"])
+async def test_a71_an_agent_that_takes_the_place_of_verifys_notes_is_verified_all_the_same(
+    made: Bench, script: str
+) -> None:
+    """A71: else its failure would be the sandbox's."""
+    job, result = await made.run(command=f"{script}; echo hi", verify=Verify(run="exit 7"))
+    assert (job.outcome, job.reason) == (Outcome.FAILED, Reason.VERIFY)
+    assert result.verify
+    assert result.verify.exit_status == 7
+
+
+@pytest.mark.needs("git", "valkey")
+async def test_a71_a_link_in_the_place_of_the_reward_leads_nowhere(made: Bench) -> None:
+    """A71: what is made writable to be removed is not what the link leads to."""
+    script = "mkdir kept; echo hi >kept/file; ln -s $PWD/kept /run/tatin/reward"
+    verify = "test -f kept/file && test ! -x kept/file && test ! -L $TATIN_REWARD_DIR"
+    _, result = await made.run(command=script, verify=Verify(run=verify))
+    assert result.verify
+    assert result.verify.passed
+
+
 @pytest.mark.parametrize(
     "figures",
     ['"status": 1e999', '"status": ' + "9" * 4000, '"status": -1', '"status": "0"', '"status": 0, "stdout": 1e999'],

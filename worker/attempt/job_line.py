@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 from tatin_jobs.results import CommandFacts
@@ -30,7 +31,7 @@ async def run_line(
         cwd=parts.cwd,
         timeout_seconds=seconds,
         output_limit_bytes=parts.log_limit_bytes,
-        label=f"{label}-{parts.adopted.entry.adoptions}" if parts.adopted else label,
+        label=f"{label}-{secrets.token_hex(8)}",  # where nothing can be before: an agent would hold up its verify
     )
     again, limit, redactor = parts.adopted is not None, parts.log_limit_bytes, parts.context.redactor
     with LiveLog(parts.folder / name, parts.outbox, limit_bytes=limit, again=again, redactor=redactor) as live:
