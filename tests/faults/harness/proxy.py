@@ -70,6 +70,8 @@ class Proxy:
         except asyncio.CancelledError:
             pass  # the proxy ends; asyncio's streams would report it as an error
         finally:
+            for each in (writer, ours):  # which may have been opened after all others were closed
+                each.transport.abort()
             self._writers -= {writer, ours}
             self._serving.discard(task)
 
