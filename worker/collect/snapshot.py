@@ -80,20 +80,24 @@ async def snapshot(
 @asynccontextmanager
 async def _pipes_freed(sandbox: Sandbox, home: str, seconds: float) -> AsyncIterator[None]:
     """Remove the pipes below ``home`` when this takes so long, and again later: git may have made a way to more."""
-    freeing = asyncio.create_task(_free_pipes(sandbox, home, seconds))
+    loop, freeing = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    later = loop.call_later(seconds, lambda: freeing.add(loop.create_task(_free_pipes(sandbox, home, seconds))))
     try:
         yield
     finally:
-        freeing.cancel()
-        await asyncio.wait({freeing})
+        later.cancel()
+        for task in freeing:
+            task.cancel()
+        if freeing:
+            await asyncio.wait(freeing)
 
 
 async def _free_pipes(sandbox: Sandbox, home: str, seconds: float) -> None:
     while True:
-        await asyncio.sleep(seconds)
         with suppress(SandboxError, CommandTimeout):  # of a dead one the snapshot tells
             await sandbox.run(("/bin/sh", "-c", _FREE_PIPES, home), cwd="/", timeout_seconds=SPARE_SECONDS)
         seconds *= 2
+        await asyncio.sleep(seconds)
 
 
 async def _at_once(
