@@ -22,10 +22,10 @@ thing to do: a pipe that nobody reads, or that the guest put in the place of a f
 do is to stop a program before it has begun, which holds the warden up: the worker then kills what is inside.
 """
 
+import _signal  # type: ignore[import-not-found]  # signal without its enums, which copy a dozen pages in each fork
 import errno
 import os
 import select
-import signal
 import socket
 import stat
 import sys
@@ -70,8 +70,8 @@ def take_signals():
     wake, woken = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda *_: None)
     return wake
 
 
@@ -304,11 +304,15 @@ def write_files(files, mode):
 
 
 def make_folder(path):
-    """With those above it; most are there but for the last, or with it."""
+    """With those above it, which are there in most cases."""
     try:
         os.mkdir(path)
-    except OSError:
-        os.makedirs(path, exist_ok=True)
+    except FileNotFoundError:
+        make_folder(path.rpartition("/")[0])
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def copy_file(source, target):
@@ -316,7 +320,7 @@ def copy_file(source, target):
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         seen = os.fstat(fd)
-        data = os.read(fd, MOST_COPIED + 1)
+        data = os.read(fd, min(seen.st_size, MOST_COPIED) + 1)
     finally:
         os.close(fd)
     if len(data) > MOST_COPIED or len(data) != seen.st_size:
@@ -342,9 +346,9 @@ def replace_file(path, data, mode, times=None):
 
 def signal_group(pid):
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, _signal.SIGKILL)
     except OSError:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, _signal.SIGKILL)
         except OSError:
             pass
