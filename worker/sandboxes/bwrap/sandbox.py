@@ -24,6 +24,7 @@ from worker.sandboxes.base import (
 )
 from worker.sandboxes.bwrap.cpu import tree_cpu_seconds
 from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
+from worker.sandboxes.bwrap.late_server import LateServer
 from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.packets import MOST_BYTES, pack, receive
 from worker.sandboxes.bwrap.provider_facts import CAPABILITIES
@@ -73,7 +74,7 @@ class BwrapSandbox(Sandbox):
         self._room = bytearray(ANSWER_BYTES)
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[LateServer] = []
         self._dead = asyncio.Event()
         self._closing = False
         self._oom_kills = 0
@@ -147,7 +148,7 @@ class BwrapSandbox(Sandbox):
             raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=os.strerror(status))
         listener = socket.socket(fileno=fds[0])
         listener.setblocking(False)
-        self._servers.append(await self._loop.create_server(protocol, sock=listener))
+        self._servers.append(LateServer(listener, protocol))
 
     async def kill_all(self) -> None:
         """The warden does not answer where the guest stopped a program before it had begun, or holds a lease on it."""
