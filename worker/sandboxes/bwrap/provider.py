@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -74,6 +75,7 @@ class BwrapProvider(SandboxProvider):
             limits.prepare()
             return await self._launch(spec, layout, limits)
         except (OSError, SandboxError):
+            await self._kill_noted(spec.name)
             await self._clear(spec.name)
             raise
 
@@ -86,8 +88,8 @@ class BwrapProvider(SandboxProvider):
     async def destroy(self, name: str) -> None:
         self._check_name(name)
         sandbox = self._live.get(name)
-        if sandbox is not None and await sandbox.close():
-            Layout(self._root / name).process.unlink(missing_ok=True)  # nobody need look for it
+        if sandbox is None or not await sandbox.close():
+            await self._kill_noted(name)
         await self._clear(name)
         self._live.pop(name, None)
         if (self._root / name).exists():
@@ -167,22 +169,24 @@ class BwrapProvider(SandboxProvider):
             raise SandboxError(f"bwrap made no sandbox '{spec.name}'.", seen=seen) from error
         return sandbox
 
-    async def _clear(self, name: str) -> None:
-        """Kill what the folder's note names, and remove cgroups and folder; fine on half a sandbox and on none."""
-        layout = Layout(self._root / name)
+    async def _kill_noted(self, name: str) -> None:
+        """Kill what the folder's note names; fine where there is none."""
         with suppress(OSError, ValueError, KeyError):
-            note = json.loads(layout.process.read_text())
+            note = json.loads(Layout(self._root / name).process.read_text())
             if began_at(note["pid"]) == note["began"]:
                 await asyncio.to_thread(kill_tree, note["pid"])
-        await _remove_cgroups(Limits(name, 0))
+
+    async def _clear(self, name: str) -> None:
+        """Remove cgroups and folder; fine on half a sandbox and on none."""
         try:
-            await asyncio.to_thread(remove_tree, layout.root)
+            await asyncio.to_thread(_remove, Limits(name, 0), self._root / name)
         except OSError as error:
             raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
 
 
-async def _remove_cgroups(limits: Limits) -> None:
-    """What has just ended is in its cgroups a little longer. Raises OSError when one stays."""
+def _remove(limits: Limits, root: Path) -> None:
+    """The cgroups, in which what has just ended is a little longer, then the folder, which nobody writes to by then.
+    Raises OSError."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -190,10 +194,11 @@ async def _remove_cgroups(limits: Limits) -> None:
         except OSError:
             if pause > LAST_PAUSE:
                 raise
-            await asyncio.sleep(pause)
+            time.sleep(pause)
             pause *= 2
         else:
-            return
+            break
+    remove_tree(root)
 
 
 def _write_shared(path: Path, data: bytes) -> None:
