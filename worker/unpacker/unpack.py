@@ -210,8 +210,8 @@ def _sync_all(folder: str, *, one_by_one: bool) -> None:
     if not one_by_one:
         os.sync()
         return
-    for path, _, names in os.walk(folder):
-        for name in (*names, "."):
+    for path, folders, names in os.walk(folder):
+        for name in (*names, *folders):
             _sync(os.path.join(path, name))
 
 
