@@ -16,11 +16,11 @@ FD_BYTES = 4
 
 
 def pack(request: dict[str, Any]) -> bytes:
-    """A request for ``unpack``: strings, bytes, numbers, None, lists and dicts of such, no kinds made of them."""
+    """A request for ``request_of``: strings, bytes, numbers, None, lists and dicts of such, no kinds made of them."""
     return marshal.dumps(request)
 
 
-def unpack(data: bytes) -> dict[str, Any]:
+def request_of(data: bytes) -> dict[str, Any]:
     """The request. Of who may ask anything anyway: no end would bear what a stranger made."""
     return dict(marshal.loads(data))
 

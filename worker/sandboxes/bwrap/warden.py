@@ -55,7 +55,7 @@ def main(control, userns):
             if not data:
                 guest.end()  # the worker is gone, or wants it gone
                 return
-            guest.handle(packets.unpack(data), fds)
+            guest.handle(packets.request_of(data), fds)
         if wake in ready:
             os.read(wake, 4096)
             guest.reap()
