@@ -28,8 +28,8 @@ PR_SET_NO_NEW_PRIVS = 38
 CAPSET_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_CALLS = {name: getattr(_libc, name) for name in ("setns", "capset", "prctl")}
-"""Looked up here, before any fork."""
+for _name in ("setns", "capset", "prctl"):
+    getattr(_libc, _name)  # which keeps it: looked up here, not in each fork
 
 
 class Made:
@@ -135,7 +135,7 @@ def _enter(first):
 def _drop(uid):
     """Become the guest's user for good: no capability, none to be had, nothing to be traced."""
     capability = 0
-    while _CALLS["prctl"](PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     if os.getuid() != uid:  # a root worker's: root of the user namespace
         os.setgroups([])
@@ -150,5 +150,5 @@ def _drop(uid):
 
 def _call(name, *arguments):
     """A function of the C library that must succeed."""
-    if _CALLS[name](*arguments):
+    if getattr(_libc, name)(*arguments):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")

@@ -19,7 +19,7 @@ import psutil
 
 from tatin_jobs.errors import SandboxError
 from worker.sandboxes.bwrap.inside import inside, kill_each
-from worker.sandboxes.bwrap.process_files import read_file
+from worker.sandboxes.bwrap.process_files import read_file, threads
 from worker.sandboxes.disk_use import MAX_DEPTH, DiskUse, disk_use
 
 MAX_PROCESSES = 2048
@@ -207,7 +207,7 @@ def _kill_crowd(warden: int) -> bool:
     """Kill all processes of the guest but its first if these and their threads are too many; whether they were."""
     with suppress(psutil.Error):
         crowd = inside(warden)
-        if sum(len(_threads(process.pid)) for process in crowd) > MAX_PROCESSES:
+        if sum(len(threads(process.pid)) for process in crowd) > MAX_PROCESSES:
             kill_each(crowd)
             return True
     return False
@@ -228,20 +228,11 @@ def _kill_largest(warden: int, limit_bytes: int) -> bool:
 def _memory_bytes(pid: int) -> int:
     """What a process has, and its part of what it shares. Any of its threads tells, but one that has ended, which the
     first may have while the others go on."""
-    for thread in _threads(pid):
-        with suppress(OSError):
-            for line in Path(f"/proc/{thread}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
+    for thread in threads(pid):
+        for line in read_file(f"/proc/{thread}/smaps_rollup").splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
     return 0
-
-
-def _threads(pid: int) -> list[str]:
-    """Their numbers; none of a process that is gone."""
-    try:
-        return os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
 
 
 def _write(folder: str, name: str, text: str) -> None:

@@ -27,11 +27,16 @@ def used_ticks(pid: int) -> int | None:
 
 def children(pid: int) -> list[int]:
     """What any of its threads has started and not waited for; none when it is gone."""
+    files = [f"/proc/{pid}/task/{thread}/children" for thread in threads(pid)]
+    return [int(each) for file in files for each in read_file(file).split()]
+
+
+def threads(pid: int) -> list[str]:
+    """The numbers of its threads; none when it is gone."""
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        return os.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
-    return [int(each) for thread in threads for each in read_file(f"/proc/{pid}/task/{thread}/children").split()]
 
 
 def read_file(path: str) -> bytes:
