@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tatin_jobs.errors import SandboxError
 from tatin_jobs.results import write_durably
 from worker.redaction import Redactor
 from worker.sandboxes.base import GUEST_RUN, Sandbox
+from worker.sandboxes.transfer import make_new_folder
 
 REWARD_DIR = f"{GUEST_RUN}/reward"
 REWARD_VARIABLE = "TATIN_REWARD_DIR"
@@ -24,11 +24,6 @@ MAX_BYTES = 64 * 1024
 MAX_REWARDS = 64
 NAME_CHARACTERS = 100
 _SECONDS = 60
-_MAKE_NEW = """
-[ -w "${0%/*}" ] && [ -x "${0%/*}" ] || chmod u+rwx "${0%/*}"
-[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null
-rm -rf "$0" && mkdir "$0"
-"""
 _READ = """
 cd "$0" 2>/dev/null || exit 0
 for name in reward.json reward.txt; do
@@ -57,10 +52,7 @@ class Reward:
 
 async def make_reward_folder(sandbox: Sandbox) -> None:
     """An empty folder, whatever was there before. Raises SandboxError when the guest cannot make it."""
-    done = await sandbox.run(["/bin/sh", "-c", _MAKE_NEW, REWARD_DIR], cwd="/", timeout_seconds=_SECONDS)
-    if done.exit_status != 0:
-        seen = done.stderr.decode(errors="replace").strip()[-300:]
-        raise SandboxError(f"The folder for the reward cannot be made in sandbox '{sandbox.name}'.", seen=seen)
+    await make_new_folder(sandbox, REWARD_DIR)
 
 
 async def read_reward(sandbox: Sandbox, folder: Path, redactor: Redactor) -> Reward | None:

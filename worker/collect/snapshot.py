@@ -15,19 +15,18 @@ from worker.collect.globs import plan_search
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.collect.spec import CollectSpec, Snapshot
 from worker.sandboxes.base import CommandResult, Sandbox
-from worker.sandboxes.transfer import push_tar
+from worker.sandboxes.transfer import make_new_folder, push_tar
 from worker.unpacker.layout import CollectLimits
 from worker.unpacker.names import shown
 
 SNAPSHOT_SECONDS = 600
-SPARE_SECONDS = 60
+FREE_SECONDS = 60
 PIPES_SECONDS = 20
 """git is done by then, or the tree is large, or it waits for a pipe that the agent left where git looks for a file."""
 WHOLE_BYTES = 2**18
 """Of a patch that comes with the report: the worker holds it until the attempt's end."""
 BESIDE: Final = Path(__file__).with_name("beside.sh").read_text()
 _SCRIPT: Final = BESIDE + Path(__file__).with_name("snapshot.sh").read_text()
-_MAKE_FOLDER: Final = '[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null; rm -rf "$0"; mkdir "$0"'
 _FREE_PIPES: Final = """
 find "$0" -type p -exec sh -c 'for p; do { chmod u+w "${p%/*}"; rm -f "$p"; } <>"$p"; done' sh {} +
 """
@@ -95,7 +94,7 @@ async def _pipes_freed(sandbox: Sandbox, home: str, seconds: float) -> AsyncIter
 async def _free_pipes(sandbox: Sandbox, home: str, seconds: float) -> None:
     while True:
         with suppress(SandboxError, CommandTimeout):  # of a dead one the snapshot tells
-            await sandbox.run(("/bin/sh", "-c", _FREE_PIPES, home), cwd="/", timeout_seconds=SPARE_SECONDS)
+            await sandbox.run(("/bin/sh", "-c", _FREE_PIPES, home), cwd="/", timeout_seconds=FREE_SECONDS)
         seconds *= 2
         await asyncio.sleep(seconds)
 
@@ -150,7 +149,7 @@ def _lines(done: CommandResult) -> _Report:
 async def _send_again(sandbox: Sandbox, spec: CollectSpec, base_tar: Path) -> str:
     """A fresh copy of the cloned ``.git`` into the guest; where it is there."""
     spare = f"{spec.run_path}/base"
-    await sandbox.run(("/bin/sh", "-c", _MAKE_FOLDER, spare), cwd="/", timeout_seconds=SPARE_SECONDS)
+    await make_new_folder(sandbox, spare)
     await push_tar(sandbox, [base_tar], spare)
     return spare
 

@@ -13,8 +13,15 @@ from tatin_jobs.errors import SandboxError
 from worker.sandboxes.base import GuestProcess, Sandbox, together
 
 BLOCK = 256 * 1024
+FOLDER_SECONDS = 60
 PUSH_SECONDS = 30 * 60
 STDERR_BYTES = 4096
+_MAKE_NEW = """
+[ -w "${0%/*}" ] && [ -x "${0%/*}" ] || chmod u+rwx "${0%/*}"
+[ -L "$0" ] || chmod -R u+rwx "$0" 2>/dev/null
+rm -rf "$0" && mkdir "$0"
+"""
+"""chmod follows a link that is named to it."""
 
 
 async def push_files(sandbox: Sandbox, files: Mapping[str, bytes], mode: int = 0o644) -> None:
@@ -54,6 +61,18 @@ async def push_tar(sandbox: Sandbox, parts: Sequence[bytes | Path], target: str)
         raise SandboxError(f"Files were not taken by sandbox '{sandbox.name}' in {PUSH_SECONDS} s.") from error
     if status:
         raise SandboxError(f"Files could not be put into sandbox '{sandbox.name}'.", seen=seen or f"tar: {status}")
+
+
+async def make_new_folder(sandbox: Sandbox, path: str) -> None:
+    """An empty folder in one of ours in the guest, whatever the agent has made of both.
+
+    Raises:
+        SandboxError: the guest cannot make it. CommandTimeout: not within ``FOLDER_SECONDS``.
+    """
+    done = await sandbox.run(["/bin/sh", "-c", _MAKE_NEW, path], cwd="/", timeout_seconds=FOLDER_SECONDS)
+    if done.exit_status != 0:
+        seen = done.stderr.decode(errors="replace").strip()[-300:]
+        raise SandboxError(f"The folder '{path}' cannot be made in sandbox '{sandbox.name}'.", seen=seen)
 
 
 async def feed(process: GuestProcess, parts: Sequence[bytes | Path]) -> tuple[int, str]:
