@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tatin_jobs.home import Home
 from tatin_jobs.localrepo import pack_local_repo
 from tatin_jobs.models import Repo
 from tatin_jobs.states import Reason
-from tests.support.archives import below
+from tests.support.archives import below, untar
 from tests.support.clones import commit, git, sandbox_in, small_repository
 from tests.support.disks import small_disk
 from tests.support.git_server import GitServer, git_server
@@ -61,12 +60,6 @@ def repositories(home: Home, **options: object) -> Repositories:
     return Repositories(home, private_addresses=True, environ=environ, **options)  # type: ignore[arg-type]
 
 
-def unpacked(prepared: PreparedRepo, folder: Path) -> Path:
-    with tarfile.open(prepared.tar) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
-
-
 # Which commit
 
 
@@ -87,7 +80,7 @@ async def test_a_ref_becomes_its_commit_and_branch(
 ) -> None:
     prepared = await repositories(home).prepare(Repo(url=server.url(), ref=ref), ref_commit=None)
     assert prepared.commit == git(source, "rev-parse", revision)
-    bare = unpacked(prepared, tmp_path / "bare")
+    bare = untar(prepared.tar, tmp_path / "bare")
     assert git(bare, "rev-parse", "HEAD") == prepared.commit
     assert git(bare, "symbolic-ref", "--short", "HEAD") == branch
     git(bare, "fsck", "--strict")
@@ -142,7 +135,7 @@ async def test_an_empty_repository_is_said_to_be_empty(home: Home, server: GitSe
 async def test_depth_brings_that_much_history(home: Home, server: GitServer, tmp_path: Path) -> None:
     for depth in (1, 2):
         prepared = await repositories(home).prepare(Repo(url=server.url(), depth=depth), ref_commit=None)
-        bare = unpacked(prepared, tmp_path / f"bare-{depth}")
+        bare = untar(prepared.tar, tmp_path / f"bare-{depth}")
         assert git(bare, "rev-list", "--count", "HEAD") == str(depth)
 
 

@@ -12,6 +12,7 @@ from tatin_jobs.barerepo import usable_branch
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.errors import BadInput, PartMissing
 from tatin_jobs.localrepo import PackedRepo, pack_local_repo
+from tests.support.archives import untar
 from tests.support.clones import commit, git, small_repository
 
 pytestmark = pytest.mark.needs("git")
@@ -31,7 +32,7 @@ def repo(tmp_path: Path) -> Path:
 def unpacked(packed: PackedRepo, blobs: Blobs, folder: Path) -> Path:
     with tarfile.open(blobs.path(packed.blob)) as tar:
         assert not [item for item in tar if not (item.isfile() or item.isdir())]
-        tar.extractall(folder, filter="data")
+    untar(blobs.path(packed.blob), folder)
     git(folder, "fsck", "--strict")
     return folder
 
