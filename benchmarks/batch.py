@@ -33,10 +33,9 @@ from tatin_jobs.store import Store, open_store
 
 COMMAND = "echo hello > new.txt"
 NEED = Need(cpus=1, memory_mib=512, disk_mib=100)
-ASK_SECONDS, LAST_ASK_SECONDS = 0.03, 0.003
-"""Between two looks at whether all is done, the second when few are left: each takes a millisecond from what is
-measured, and the last is late."""
-FEW = 4
+LOOK_SECONDS = 0.003
+"""For each job that is left, between two looks at whether all is done: a look takes a millisecond from what is
+measured, and the last one is late."""
 PATCH = "git add -A && git diff --cached --binary HEAD > ../changes.patch"
 _BARE = """
 set -e
@@ -127,7 +126,7 @@ def tatin_seconds(
     started = time.perf_counter()
     batch = submit(store, home, repository, jobs, need, **spec_fields)
     while (left := before + jobs - store.counts()[JobState.FINISHED]) > 0:
-        time.sleep(LAST_ASK_SECONDS if left <= FEW else ASK_SECONDS)
+        time.sleep(left * LOOK_SECONDS)
     seconds = time.perf_counter() - started
     ended = store.jobs(store.batch(batch).jobs)
     wrong = [job.message for job in ended if job.outcome is not Outcome.SUCCEEDED]
