@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease, Need, Offer
 from tatin_jobs.needs import granted
 from tatin_jobs.settings import Settings
 from tatin_jobs.store import BeatAnswer, Booked, Store
+from worker.claim_note import ClaimNote, new_nonce
 
 POLL_SECONDS = 1.0
 """How long a dequeue waits at most; Huey asks again at once."""
@@ -35,8 +34,7 @@ class Claimer:
     """Gives Huey's threads their jobs. One claim is under way at a time; the others wait on one condition, and ask
     again only when something has changed, or a second after the last one got nothing.
 
-    ``note``: a file that has the nonces of the newest claim and of the newest that gave a job, for the worker that
-    comes after this one's death.
+    ``note``: where the nonces of its claims are kept for the worker that comes after this one's death.
     ``lingering`` tells what sandboxes take that are not verified gone; ``may_claim`` says whether to claim at all now.
     """
 
@@ -49,7 +47,7 @@ class Claimer:
         may_claim: Callable[[], bool],
         *,
         home_id: str = "",
-        note: Path | None = None,
+        note: ClaimNote | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -141,10 +139,10 @@ class Claimer:
         """Ask the store. A nonce is kept until it has answered, so a claim whose reply was lost is asked for again
         (F24), even by a worker that wants nothing new: what it was given counts as its own."""
         if self._nonce is None:
-            self._nonce = secrets.token_hex(12)
+            self._nonce = new_nonce()
             if self._note is not None:
                 with suppress(OSError):
-                    self._note.write_text(f"{self._nonce}\n{self._fruitful}")
+                    self._note.write(self._nonce, self._fruitful)
         offer = self._offer if willing else self._offer.model_copy(update={"slots": 0})
         name, lease_seconds = self._settings.worker_name, self._settings.lease_seconds
         lease = self._store.claim(name, offer, self._in_use(), self._nonce, lease_seconds, home_id=self._home_id)

@@ -41,6 +41,7 @@ from tatin_jobs.store.promises import store_promises
 from tatin_jobs.units import format_duration
 from worker.awake import Awake
 from worker.capacity import below_floor, offer_of
+from worker.claim_note import ClaimNote
 from worker.collect import Unpackers
 from worker.context import Context
 from worker.control import Stop
@@ -142,7 +143,7 @@ class Worker:
             self._taken,
             self._may_claim,
             home_id=home_id,
-            note=home.claim_note,
+            note=ClaimNote(home.claim_note),
         )
         self._attempts = Attempts(self._context, self._loop, on_end=lambda lease: self._claimer.release(lease.token))
         self._beats = Beats(

@@ -16,6 +16,7 @@ from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease
 from tatin_jobs.store import Booked, Store
 from worker.adoption import Adopted, adopt_living
+from worker.claim_note import ClaimNote
 from worker.context import Context
 from worker.journal import Entry
 from worker.offers import offer_attempt
@@ -59,10 +60,9 @@ def _claimed_last(context: Context, journaled: set[str]) -> list[Entry]:
     """What the last worker had claimed and did not live to write into its journal: asked for again by the nonce of that
     claim, which gives nothing when the attempt is over."""
     try:
-        nonces = context.home.claim_note.read_text().split()
-        leases = [_claimed_under(context, nonce) for nonce in nonces]
+        leases = [_claimed_under(context, nonce) for nonce in ClaimNote(context.home.claim_note).read()]
     except (OSError, TatinError):
-        return []  # the first worker here; or left to the reaper
+        return []  # left to the reaper
     lease = next((lease for lease in leases if lease is not None), None)
     if lease is None or lease.token in journaled:
         return []
