@@ -1,4 +1,4 @@
-"""A hundred small jobs against the same bare steps: ``python -m benchmarks.batch [--jobs 100] [--at-once 4]``.
+"""A hundred small jobs against the same bare steps: ``python -m benchmarks.batch``, with ``--help`` for its numbers.
 
 Each job clones a small repository, runs one shell command in bwrap and brings back the patch. The bare steps are git
 clone, bwrap and tar, run by ``xargs -P``. Both are timed in turn, in one run, on this machine; the figure is the ratio
@@ -139,11 +139,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--files", type=int, default=30, help="in the repository")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tatin-bench-") as folder:
         work = Path(folder)
-        repository = make_repository(work / "repo")
+        repository = make_repository(work / "repo", options.files)
         home = Home(work / "home")
         home.prepare()
         settings = load_settings({"TATIN_HOME": str(home.root)}, {"cpus": options.at_once, "slots": options.at_once})
@@ -154,7 +155,10 @@ def main() -> None:
                 bare.append(bare_seconds(work, repository, options.jobs, options.at_once))
                 ours.append(tatin_seconds(store, home, repository, options.jobs))
         ratio = statistics.median(ours) / statistics.median(bare)
-        print(f"{options.jobs} jobs, {options.at_once} at a time, {options.rounds} rounds, {os.cpu_count()} CPUs")
+        print(
+            f"{options.jobs} jobs, {options.at_once} at a time, {options.files} files, {options.rounds} rounds, "
+            f"{os.cpu_count()} CPUs"
+        )
         print(f"  bare steps  {' '.join(f'{seconds:6.2f}' for seconds in bare)}  s")
         print(f"  Tatin       {' '.join(f'{seconds:6.2f}' for seconds in ours)}  s")
         print(f"  ratio of the medians  {ratio:.2f}")
