@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tatin_jobs.results import write_durably
 from worker.agents.base import AgentEvent
 from worker.redaction import Redactor
 
@@ -33,13 +34,14 @@ class EventLog:
         """What ``usage`` events added up to; a figure that no event named is absent."""
 
     def begin_again(self) -> None:
-        """An earlier worker wrote this file, and the agent's stream will come once more: only what is ours is kept."""
+        """An earlier worker wrote this file, and the agent's stream will come once more: only what is ours is kept.
+        Whoever is killed here leaves the old file or the new. Raises OSError."""
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return
         kept = [line for line in lines if any(kind in line[:80] for kind in OURS)]
-        self._path.write_bytes(b"".join(kept))
+        write_durably(self._path, b"".join(kept))
         self._count, self._bytes = len(kept), sum(map(len, kept))
 
     def ours(self, kind: str, **fields: Any) -> None:

@@ -64,7 +64,7 @@ async def take_over(parts: Parts, adopted: Adopted) -> Sandbox:
     parts.route_token, parts.base_tar = going.route_token, Path(going.base_tar) if going.base_tar else None
     parts.plan = AgentPlan(argv=(), transcript_paths=going.transcript_paths)
     parts.facts.go_on(going)
-    parts.events.begin_again()
+    await asyncio.to_thread(parts.events.begin_again)
     await read_secrets(parts)
     watch(parts, adopted.sandbox)
     await open_route(parts, adopted.sandbox)
