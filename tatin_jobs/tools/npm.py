@@ -15,12 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tatin_jobs.errors import PartMissing, TatinError
+from tatin_jobs.tied import TIED
 from tatin_jobs.tools.pins import Package
 
 OLDEST_NODE = 20
 DOWNLOAD_SECONDS = 30 * 60
-_TIED = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
-"""On Linux npm ends with who started it, also when that was killed."""
 TELL_SECONDS = 5.0
 """How often a download that takes long says that it still runs."""
 
@@ -56,7 +55,7 @@ def download(package: Package, folder: Path, report: Callable[[str], None]) -> P
     """
     spec = f"{package.name}@{package.version}"
     argv = [
-        *_TIED,
+        *TIED,
         *find_npm(),
         "pack",
         spec,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,6 +169,52 @@ async def test_a_job_that_is_cancelled_does_not_take_the_fetch_from_the_others(h
     first.cancel()
     assert (await second).tar.is_file()
     assert first.cancelled()
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+async def test_what_a_killed_git_left_is_in_nobodys_way(
+    home: Home, source: Path, server: GitServer, depth: int | None
+) -> None:
+    """F01: a fetch that is cancelled, or whose worker is killed, ends by SIGKILL, and git's locks stay."""
+    repo = Repo(url=server.url(), depth=depth)
+    await repositories(home).prepare(repo, ref_commit=None)
+    (mirror,) = home.repos.glob("*.git")
+    left = [
+        mirror / name for name in ("shallow.lock", "packed-refs.lock", "refs/tatin/x.lock", "objects/pack/tmp_pack_x")
+    ]
+    for path in left:
+        path.touch()
+    wanted = commit(source, "later")
+    assert (await repositories(home).prepare(repo, ref_commit=None)).commit == wanted
+    assert [path for path in left if path.exists()] == []
+
+
+async def test_a_cancelled_shallow_fetch_does_not_fail_the_next(home: Home, source: Path, server: GitServer) -> None:
+    """The same with a real git, killed while it holds the lock."""
+    (source / "large").write_bytes(os.urandom(8 * 2**20))
+    commit(source, "large")
+    repo = Repo(url=server.url(), depth=1)
+    for _ in range(20):
+        one = asyncio.create_task(repositories(home).prepare(repo, ref_commit=None))
+        if await asyncio.to_thread(_appears, home, one):
+            one.cancel()
+            await asyncio.wait([one])
+            break
+        await one
+        shutil.rmtree(home.repos)
+        home.prepare()
+    else:
+        pytest.fail("git was never seen with its lock")
+    assert list(home.repos.glob("*.git/shallow.lock"))
+    assert (await repositories(home).prepare(repo, ref_commit=None)).tar.is_file()
+
+
+def _appears(home: Home, task: asyncio.Task[PreparedRepo]) -> bool:
+    """Whether a lock of git's was seen before the fetch was over."""
+    while not task.done():
+        if list(home.repos.glob("*.git/shallow.lock")):
+            return True
+    return False
 
 
 async def test_a_mirror_that_was_half_made_is_made_anew(home: Home, server: GitServer) -> None:

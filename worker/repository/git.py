@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tatin_jobs.barerepo import HARDENED, git_environment
 from tatin_jobs.errors import PartMissing
+from tatin_jobs.tied import TIED
 
 SMALL_SECONDS = 120
 """For what needs no network."""
@@ -60,7 +61,8 @@ class Git:
         max_output_bytes: int = SMALL_OUTPUT_BYTES,
         max_file_bytes: int | None = None,
     ) -> GitResult:
-        """Run ``git args`` to its end; ``max_file_bytes`` bounds each file that it writes, a pack above all.
+        """Run ``git args`` to its end; ``max_file_bytes`` bounds each file that it writes, a pack above all. One with
+        this limit ends with the worker, too, where it can be tied to it: the next worker's writes where it does.
 
         Raises:
             TimeoutError: the limit passed; git and what it started are dead.
@@ -84,7 +86,7 @@ class Git:
         """As ``run``, for an argv that begins with git itself."""
         if max_file_bytes is not None:
             # The limit is set by a shell that becomes git: one of POSIX counts in blocks of 512 bytes.
-            argv = ["sh", "-c", 'ulimit -f "$0"; exec "$@"', str(max_file_bytes // 512), *argv]
+            argv = [*TIED, "sh", "-c", 'ulimit -f "$0"; exec "$@"', str(max_file_bytes // 512), *argv]
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,

@@ -25,6 +25,7 @@ LISTING_BYTES = 64 * 2**20
 """About a million refs; a remote with more is refused (A26)."""
 LISTING_SECONDS = 120
 MANY_PACKS = 50
+LEFT = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Mirror:
         if await self._holds(commit):
             return
         self.touch()  # a long fetch is not taken for a mirror that nobody uses
+        self._clear_left()
         result = await self._fetch_refs([f"+{commit}:refs/tatin/{commit}"])
         if result.status != 0 and "not our ref" not in result.stderr and "unadvertised object" not in result.stderr:
             raise self._failure(result)
@@ -114,6 +116,14 @@ class Mirror:
         shutil.rmtree(draft, ignore_errors=True)
         make_bare(draft, commit=commit, branch="tatin")
         draft.rename(self.folder)
+
+    def _clear_left(self) -> None:
+        """What a git has left that was killed: it tidies up only when it ends of itself, and each later one would fail
+        at its lock. Nobody else's writes here: we have the lock, and one of a dead worker died with it (``TIED``; on a
+        Mac it may go on, and this fetch or its own then fails)."""
+        for pattern in LEFT:
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     async def _repack(self) -> None:
         """Each fetch leaves a pack; now and then make few of many, or each later fetch is slower. It may fail."""
