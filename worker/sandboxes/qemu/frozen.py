@@ -79,7 +79,7 @@ class FrozenStates:
         """
         async with self._alone(shape.key):
             folder = self._root / shape.key
-            if not (folder / NOTE).exists():
+            if not _is_whole(folder):
                 await self._make(shape, image, key, folder)
             os.utime(folder)
             await asyncio.to_thread(self._evict, folder)
@@ -178,6 +178,11 @@ class FrozenStates:
         for folder in states[: max(0, len(states) - KEPT)]:
             if folder != keep and folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(state: Path) -> bool:
+    """Not what somebody who was killed had begun to remove: that would load for nobody, and count as used."""
+    return all(path.exists() for path in (state / NOTE, state / "state", state / "seed.tar", disk_of(state)))
 
 
 def take_over(source: Home, target: Home) -> None:
