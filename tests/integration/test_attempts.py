@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from tatin_jobs.errors import AttemptError
 from tatin_jobs.models import Job, LogChunk, Retries, Verify
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.attempts import Bench, bench
 from tests.support.wait import until
+from worker.attempt import creating
 from worker.control import Control, Stop
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.fake import FakeProvider
@@ -278,3 +280,24 @@ def _lease_of(made: Bench, job: Job):  # type: ignore[no-untyped-def]
     from tatin_jobs.models import Lease
 
     return Lease(job=job, token=job.token or "", attempt=job.attempt)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_the_journal_names_the_attempt_while_its_secrets_are_read(
+    fake: Bench, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """F01: a command that gives a secret may take a minute; a worker that is killed meanwhile takes its job back."""
+    seen = []
+
+    def read(*_: object) -> dict[str, str]:
+        seen.extend(fake.context.journal.entries())
+        if not readable:
+            raise AttemptError("The secret 'TOKEN' cannot be read.", reason=Reason.AUTH)
+        return {"TOKEN": "abcdefgh12345678"}
+
+    monkeypatch.setattr(creating, "read_job_secrets", read)
+    job, _ = await fake.run(secrets=("TOKEN",), retries=Retries(max=0))
+    assert job.outcome is (Outcome.SUCCEEDED if readable else Outcome.FAILED)
+    assert [(entry.job, entry.attempt) for entry in seen] == [(job.id, 1)]
+    assert fake.context.journal.entries() == []
+    assert fake.context.lingering.needs() == []

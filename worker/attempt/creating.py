@@ -18,19 +18,20 @@ CREATE_SECONDS = 15 * 60
 
 
 async def create_sandbox(parts: Parts) -> Sandbox:
-    """Make the sandbox ``parts.name``. The job's secrets are read first: without them none is made.
+    """Make the sandbox ``parts.name``. The job's secrets are read before: without them none is made. That may take a
+    minute, and the journal is told first: a worker that dies meanwhile has its job taken back at its next start.
 
     Raises:
         SandboxError: the provider could not, or took longer than ``CREATE_SECONDS``; the image lacks the agent.
         AttemptError: a secret cannot be read. PartMissing: the agent is not installed on this host.
     """
+    parts.context.lingering.add(parts.name, Booked.of(parts.need, parts.lease.job.id, parts.lease.token))
+    parts.entry = parts.entry.model_copy(update={"sandbox": parts.name, "going": None})
+    await asyncio.to_thread(parts.context.journal.write, parts.entry)
     await read_secrets(parts)
     tools = _host_tools(parts)
     if tools:
         parts.facts.agent = parts.facts.agent.model_copy(update={"version": tools[0].version})
-    parts.context.lingering.add(parts.name, Booked.of(parts.need, parts.lease.job.id, parts.lease.token))
-    parts.entry = parts.entry.model_copy(update={"sandbox": parts.name, "going": None})
-    await asyncio.to_thread(parts.context.journal.write, parts.entry)
     try:
         async with asyncio.timeout(CREATE_SECONDS):
             parts.sandbox = await parts.context.provider.create(_sandbox_spec(parts, tools))
