@@ -26,11 +26,14 @@ from tatin_jobs.store import Store
 ALL_JOBS = 10_000_000
 """More than any store holds: a limit for questions about all of them."""
 _BLOB = re.compile(r"[0-9a-f]{64}")
+_DRAFTS = ".new-*"
+"""Of blobs, and of repositories that become some: while no submit is under way, of one that was killed."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What went, or would go: ids of jobs, folders of results, blobs, and how many bytes these hold."""
+    """What went, or would go: ids of jobs, folders of results, blobs (also halves of some, which a killed submit left),
+    and how many bytes these hold."""
 
     jobs: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -89,7 +92,8 @@ def prune(store: Store, home: Home, *, before: datetime, dry_run: bool) -> Prune
         gone = {job.id for job in old}
         jobs = _all_jobs(store)
         blobs = _unnamed(home, (job for job in jobs.read if job.id not in gone)) if jobs.complete else ()
-        size += sum(path.stat().st_size for path in blobs)
+        blobs = (*blobs, *sorted(home.blobs.glob(_DRAFTS)))
+        size += sum(map(_size_of, blobs))
         if not dry_run:
             _remove_blobs(home, blobs)
     return Pruned(tuple(job.id for job in old), folders, blobs, size)
@@ -132,7 +136,10 @@ def _unnamed(home: Home, jobs: Iterable[Job]) -> tuple[Path, ...]:
 def _remove_blobs(home: Home, blobs: Iterable[Path]) -> None:
     """Blobs, and the notes that say which blob is the pack of a local repository, once that is gone."""
     for path in blobs:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     left = present_blobs(home)
     for note in home.blobs.glob(".repo-*"):
         if note.read_text(errors="replace").strip() not in left:
@@ -152,9 +159,10 @@ def _finished_before(home: Home, name: str, before: datetime) -> bool:
     return bool(results) and all(result is not None and result.finished_at < before for result in results)
 
 
-def _size_of(folder: Path) -> int:
-    size = 0
-    for parent, _, files in os.walk(folder):
+def _size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    size = 0 if path.is_dir() else path.stat().st_size
+    for parent, _, files in os.walk(path):
         for name in files:
             size += os.lstat(os.path.join(parent, name)).st_size
     return size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from tatin_jobs.blobs import Blobs
 from tatin_jobs.errors import BadInput, BadJobFile, Complaint
 from tatin_jobs.models import Need
-from tatin_jobs.pruning import prune
+from tatin_jobs.pruning import blobs_kept, prune
 from tatin_jobs.settings import Settings, load_settings
 from tatin_jobs.states import JobState
 from tatin_jobs.submitting import TRAVELLING_LIMIT_BYTES, JobFiles, Submitted, at_once_range, submit_files, why_never
@@ -156,3 +158,23 @@ def test_prune_removes_old_results_that_no_record_is_left_of(queue: Queue) -> No
     assert folder.exists()
     prune(queue.store, queue.home, before=datetime.now(UTC) + timedelta(days=1), dry_run=False)
     assert not folder.parent.exists()
+
+
+def test_prune_removes_what_a_killed_submit_had_half_written(queue: Queue) -> None:
+    """F01: a draft of a blob, and the folder in which a repository was packed; not while another submits."""
+    draft, folder = queue.home.blobs / ".new-1-abc", queue.home.blobs / ".new-repo-abc"
+    draft.write_bytes(bytes(100))
+    (folder / "bare").mkdir(parents=True)
+    (folder / "bare" / "pack").write_bytes(bytes(1000))
+    found = prune(queue.store, queue.home, before=NOW, dry_run=True)
+    assert (found.blobs, found.size_bytes) == ((draft, folder), 1100)
+    assert draft.exists()
+    with ThreadPoolExecutor(1) as other:
+        with blobs_kept(queue.home):
+            pruning = other.submit(prune, queue.store, queue.home, before=NOW, dry_run=False)
+            time.sleep(0.2)
+            assert not pruning.done()
+            assert folder.exists()
+        assert pruning.result().blobs == (draft, folder)
+    assert not draft.exists()
+    assert not folder.exists()
