@@ -19,6 +19,7 @@ from worker.adoption import Adopted, adopt_living
 from worker.claim_note import ClaimNote
 from worker.context import Context
 from worker.journal import Entry
+from worker.keeping import finish_keeping
 from worker.offers import offer_attempt
 from worker.sandboxes.names import sandbox_name
 from worker.sweep import sweep
@@ -48,6 +49,7 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
     for one in adopted:
         booked = Booked.of(one.entry.need, one.entry.job, one.entry.token)
         context.lingering.add(one.entry.sandbox, booked)
+    await finish_keeping(context, entries)
     living = {one.entry.sandbox for one in adopted}
     problem = await sweep(context, lambda: living)
     still_there = living | set(context.lingering.names())
