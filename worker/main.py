@@ -159,7 +159,7 @@ class Worker:
         )
         self._offers = Offers(store.sibling(), home, self._claimer.held)
         self._reaper = Reaper(store.sibling(), settings, on_tick=self._on_tick)
-        self._notifier = Notifier(store.sibling(), settings)
+        self._notifier = Notifier(store.sibling(), settings, home_id)
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(self._context.redactor))
 

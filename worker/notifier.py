@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
@@ -30,12 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """A thread that follows the store's changes; does nothing when no command is set."""
+    """A thread that follows the store's changes; does nothing when no command is set. What a worker of the home
+    ``home_id`` took upon itself and died over is told by the next one, twice rather than never."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, home_id: str) -> None:
         self._store = store
         self._command = settings.notify
-        self._id = secrets.token_hex(8)
+        self._id = home_id
         self._told: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatin-notify", daemon=True)
@@ -108,6 +108,7 @@ class Notifier:
         if kind and (batch, kind) not in self._told and self._store.first_to_notify(batch, kind, self._id):
             self._told.add((batch, kind))
             self._tell(batch, kind, jobs)
+            self._store.has_notified(batch, kind)
 
     def _tell(self, batch: str, kind: str, jobs: list[Job]) -> None:
         facts = {"event": kind, **notification(self._store.batch(batch), jobs)}

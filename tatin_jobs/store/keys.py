@@ -13,7 +13,7 @@
     ids                  zset    job and batch ids, all scored 0, for prefixes by ZRANGEBYLEX
     all                  zset    job id -> created, ms
     batches              zset    batch id -> created, ms
-    batch:<id>           hash    body (JSON), digest, commit:<repository>, notified:<event>
+    batch:<id>           hash    body (JSON), digest, commit:<repository>, notified:<event>, told:<event>
     classes              hash    need class -> need JSON; a class whose line is empty may be missing. A class is a
                                  need and the gates of its jobs: ``1;c2;m4096w;d20000w;os:linux|a...|r...``
     line:<class>         zset    job id -> place: -priority * 2^40 + number

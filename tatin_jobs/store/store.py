@@ -102,11 +102,18 @@ class Store(Leasing, House, Streams, Workers):
             return text(self._client.hget(self._key(f"batch:{batch}"), _repo_field(repo))) or commit
 
     def first_to_notify(self, batch: str, event: str, asker: str) -> bool:
-        """Whether ``asker`` is the one that tells people of this. The same asker again gets the same answer."""
+        """Whether ``asker`` is the one that tells people of this. The same asker again gets the same answer, until it
+        ``has_notified``."""
         key, field = self._key(f"batch:{batch}"), f"notified:{event}"
         with store_errors():
             self._client.hsetnx(key, field, asker)
-            return text(self._client.hget(key, field)) == asker
+            teller, told = self._client.hmget(key, [field, f"told:{event}"])
+            return text(teller) == asker and told is None
+
+    def has_notified(self, batch: str, event: str) -> None:
+        """Note that people were told of this."""
+        with store_errors():
+            self._client.hset(self._key(f"batch:{batch}"), f"told:{event}", "1")
 
 
 def _submission(job: Job) -> str:

@@ -199,6 +199,9 @@ def test_one_worker_tells_people_once(store: Store) -> None:
     assert not store.first_to_notify("b-one", "finished", "w2")
     assert store.first_to_notify("b-one", "finished", "w1"), "its first reply may have been lost"
     assert store.first_to_notify("b-one", "held", "w2")
+    store.has_notified("b-one", "finished")
+    assert not store.first_to_notify("b-one", "finished", "w1")
+    assert store.first_to_notify("b-one", "held", "w2")
 
 
 def test_a_sibling_is_the_same_store_over_its_own_connections(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, worker_name="w1", notify=(sys.executable, "-c", code))
 
 
-def run(store: FakeStore, settings: Settings) -> Notifier:
-    made = Notifier(store.sibling(), settings)
+def run(store: FakeStore, settings: Settings, home_id: str = "h1") -> Notifier:
+    made = Notifier(store.sibling(), settings, home_id)
     made.start()
     return made
 
 
 def test_the_end_of_a_batch_is_told_once_by_one_worker(store: FakeStore, settings: Settings, told: Told) -> None:
     batch = submit(store, make_job("job-1"), make_job("job-2"))
-    both = [run(store, settings), run(store, settings)]
+    both = [run(store, settings), run(store, settings, "h2")]
     store.cancel("job-1")
     store.cancel("job-2")
     until(told, what="the notification")
@@ -64,8 +65,23 @@ def test_the_end_of_a_batch_is_told_once_by_one_worker(store: FakeStore, setting
         one.stop()
     (facts,) = told()
     assert (facts["event"], facts["batch"]) == ("finished", batch.id)
-    run(store, settings).stop()
+    for home_id in ("h1", "h2"):
+        run(store, settings, home_id).stop()
     assert len(told()) == 1
+
+
+def test_what_a_worker_died_over_is_told_by_the_next_of_its_home(
+    store: FakeStore, settings: Settings, told: Told
+) -> None:
+    """F01: killed after it had said that it would tell, and before it did."""
+    batch = submit(store, make_job("job-1", created_at=datetime.now(UTC)))
+    store.cancel("job-1")
+    assert store.first_to_notify(batch.id, "finished", "h1")
+    run(store, settings, "h2").stop()
+    assert told() == []
+    for _ in range(2):
+        run(store, settings, "h1").stop()
+    assert [facts["batch"] for facts in told()] == [batch.id]
 
 
 def test_a_batch_of_which_only_held_jobs_are_left_is_told(store: FakeStore, settings: Settings, told: Told) -> None:
@@ -88,8 +104,6 @@ def test_a_worker_that_stops_looks_once_more(store: FakeStore, settings: Setting
 def test_an_end_that_a_dead_worker_left_untold_is_told_at_the_next_start(
     store: FakeStore, settings: Settings, told: Told
 ) -> None:
-    from datetime import UTC, datetime
-
     submit(store, make_job("job-1", created_at=datetime.now(UTC)))
     submit(store, make_job("job-old"))
     store.cancel("job-1")
