@@ -12,6 +12,7 @@ _WIDTH = 2 * _NONCE_BYTES
 
 
 def new_nonce() -> str:
+    """For one claim; as long as a note has room for."""
     return secrets.token_hex(_NONCE_BYTES)
 
 

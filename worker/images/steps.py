@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 
 from tatin_jobs.errors import BadInput, TatinError
+from tatin_jobs.tied import TIED
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
 """Before a step's command: its mounts are nobody else's, and whatever ends the build ends every process of it (Linux,
 as root)."""
-_TIED = ("setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+_TIED = (*TIED, "/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 """Then our own process id, and the command: it dies with us, and is not begun when we died before it was tied."""
 END_SECONDS = 20.0
 FULL_BYTES = 16 * 2**20

@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tatin_jobs.home import Home
+from tatin_jobs.tied import TIED
 from tests.standins.tart.guests import AGENT_NOTE, AGENT_PORT, FOLDER
 from tests.standins.tart.storage import new_config
 from worker.capacity import host_arch
@@ -32,8 +33,6 @@ from worker.sandboxes.qemu.machine import Shape, arguments, disk_of
 from worker.sandboxes.remote import RemoteSandbox
 from worker.ssh import Endpoint, Link, worker_key
 
-TIED = ("setpriv", "--pdeathsig", "KILL", "--")
-"""A machine dies with its ``tart run``."""
 GUEST_ADDRESS = "10.0.2.15"
 PREPARE_SECONDS = 120.0
 AGENT_FOLDER = "/etc/tart-agent"
@@ -122,7 +121,8 @@ class Guest:
         argv.remove("-no-reboot")  # a reboot does not end a Tart VM
         if not is_fenced:
             argv = [text.replace("restrict=on", "restrict=off") for text in argv]
-        machine = await process.start(self._name, self._folder, [*TIED, *argv], fds)
+        tied = [*TIED, *argv]  # a machine dies with its ``tart run``
+        machine = await process.start(self._name, self._folder, tied, fds)
         for fd in fds:
             os.close(fd)
         if is_resumed:

@@ -21,7 +21,7 @@ def test_it_gives_back_the_last_nonces(tmp_path: Path) -> None:
 
 
 def test_at_no_moment_is_it_empty_or_cut(tmp_path: Path) -> None:
-    """F01: a worker may be killed at any; a file that was emptied first was found empty 3 times in 80 such kills."""
+    """F01: a worker may be killed at any; a file that was emptied first was found empty 3 times in 60 such kills."""
     path = tmp_path / "claim"
     note, seen, stop = ClaimNote(path), set[int](), threading.Event()
     note.write(new_nonce(), "")
