@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -14,9 +16,10 @@ import pytest
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from tests.support.wait import until
-from worker.sandboxes.base import SandboxSpec
+from worker.sandboxes.base import SandboxSpec, StartSpec
 from worker.sandboxes.bwrap import provider as provider_module
 from worker.sandboxes.bwrap import sandbox as sandbox_module
+from worker.sandboxes.bwrap.limits import Limits
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.names import sandbox_name
 
@@ -75,6 +78,44 @@ async def test_the_fork_server_ends_with_its_provider(tmp_path: Path) -> None:
     del provider
     gc.collect()
     until(lambda: not _fork_servers(tmp_path))
+
+
+async def test_a_guest_whose_warden_was_killed_while_it_writes_is_destroyed_at_once(tmp_path: Path) -> None:
+    """It is only being killed then: its folder is not yet at rest."""
+    provider = _provider(tmp_path)
+    making = "i=0; while mkdir -p /tmp/$i/x /home/agent/$i/x; do i=$((i+1)); done"
+    for number in (1, 2):
+        guest = await provider.create(_spec(number))
+        run = await guest.start(StartSpec(argv=["sh", "-c", making], cwd="/"))
+        while not (await guest.run(["ls", "/tmp"])).stdout:
+            assert (await run.status()).exit_status is None
+        os.kill(guest.warden, signal.SIGKILL)
+        await provider.destroy(guest.name)
+        assert not guest.has_ended
+    assert await provider.list() == []
+
+
+async def test_a_guest_that_has_ended_is_known_to_have(tmp_path: Path) -> None:
+    provider = _provider(tmp_path)
+    guest = await provider.create(_spec(1))
+    assert not guest.has_ended
+    await provider.destroy(guest.name)
+    assert guest.has_ended
+
+
+def test_cgroups_are_removed_though_the_folder_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds the folder may be in them."""
+    removed: list[str] = []
+
+    def remove_tree(_: Path) -> None:
+        if not removed:
+            raise OSError(errno.ENOTEMPTY, "not empty")
+        removed.append("folder")
+
+    monkeypatch.setattr(provider_module, "remove_tree", remove_tree)
+    monkeypatch.setattr(provider_module, "_remove_cgroups", lambda _: removed.append("cgroups"))
+    provider_module._remove(cast("Limits", None), tmp_path, has_ended=True)
+    assert removed == ["cgroups", "folder"]
 
 
 def _provider(tmp_path: Path) -> BwrapProvider:

@@ -17,7 +17,7 @@ class LateServer:
         self._beginning: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._closed = False
-        self._loop.add_reader(listener, self._begin)
+        self._loop.add_reader(listener.fileno(), self._begin)
 
     def close(self) -> None:
         """Accept nothing more; connections that there are go on. Safe to call twice."""
@@ -25,13 +25,13 @@ class LateServer:
             return
         self._closed = True
         if self._beginning is None:
-            self._loop.remove_reader(self._listener)
+            self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
         elif self._server is not None:
             self._server.close()
 
     def _begin(self) -> None:
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._listener.fileno())
         self._beginning = self._loop.create_task(self._serve())
 
     async def _serve(self) -> None:

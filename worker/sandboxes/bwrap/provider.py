@@ -90,7 +90,7 @@ class BwrapProvider(SandboxProvider):
         sandbox = self._live.get(name)
         if sandbox is None or not await sandbox.close():
             await self._kill_noted(name)
-        await self._clear(name)
+        await self._clear(name, has_ended=sandbox is not None and sandbox.has_ended)
         self._live.pop(name, None)
         if (self._root / name).exists():
             raise SandboxError(f"Sandbox '{name}' is still there.")
@@ -176,17 +176,26 @@ class BwrapProvider(SandboxProvider):
             if began_at(note["pid"]) == note["began"]:
                 await asyncio.to_thread(kill_tree, note["pid"])
 
-    async def _clear(self, name: str) -> None:
-        """Remove cgroups and folder; fine on half a sandbox and on none."""
+    async def _clear(self, name: str, *, has_ended: bool = False) -> None:
+        """Remove cgroups and folder; fine on half a sandbox and on none. ``has_ended``: nothing of the guest runs."""
         try:
-            await asyncio.to_thread(_remove, Limits(name, 0), self._root / name)
+            await asyncio.to_thread(_remove, Limits(name, 0), self._root / name, has_ended=has_ended)
         except OSError as error:
             raise SandboxError(f"Sandbox '{name}' cannot be removed.", seen=str(error)) from error
 
 
-def _remove(limits: Limits, root: Path) -> None:
-    """The cgroups, in which what has just ended is a little longer, then the folder, which nobody writes to by then.
-    Raises OSError."""
+def _remove(limits: Limits, root: Path, *, has_ended: bool) -> None:
+    """The folder last, when nobody writes to it any more. Where the guest has ended nobody does, and its warden is in
+    the cgroups for some milliseconds more: time enough for the folder. Raises OSError."""
+    if has_ended:
+        with suppress(OSError):  # which the second try tells
+            remove_tree(root)
+    _remove_cgroups(limits)
+    remove_tree(root)
+
+
+def _remove_cgroups(limits: Limits) -> None:
+    """Kill what is in there, and wait until it is gone. Raises OSError."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -197,8 +206,7 @@ def _remove(limits: Limits, root: Path) -> None:
             time.sleep(pause)
             pause *= 2
         else:
-            break
-    remove_tree(root)
+            return
 
 
 def _write_shared(path: Path, data: bytes) -> None:

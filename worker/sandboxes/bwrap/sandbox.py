@@ -80,7 +80,7 @@ class BwrapSandbox(Sandbox):
         self._oom_kills = 0
         self._peak_mib: int | None = None
         control.setblocking(False)
-        self._loop.add_reader(control, self._receive)
+        self._loop.add_reader(control.fileno(), self._receive)
         self._sender = Sender(control, self._not_sent)
         self._limits_hit: set[str] = set()
         self._folders = folders
@@ -205,6 +205,11 @@ class BwrapSandbox(Sandbox):
             return False
         return True
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the warden has told of the guest's end: nothing of it runs then."""
+        return self._status is not None
+
     async def _kill(self) -> None:
         """All of it, by force; a warden that has never told its number there is none of, or it ends when it begins."""
         if self.warden and not self._dead.is_set():
@@ -320,7 +325,7 @@ class BwrapSandbox(Sandbox):
         """The warden is gone, and the guest with it."""
         for watch in self._watches:
             watch.cancel()
-        self._loop.remove_reader(self._control)
+        self._loop.remove_reader(self._control.fileno())
         self._sender.close()
         self._control.close()
         if not self._closing:

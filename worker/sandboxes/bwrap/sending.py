@@ -26,11 +26,11 @@ class Sender:
                 socket.send_fds(self._link, [data], fds)
                 return
         self._waiting.append((number, data, copies_of(fds)))
-        self._loop.add_writer(self._link, self._send_more)
+        self._loop.add_writer(self._link.fileno(), self._send_more)
 
     def close(self) -> None:
         """Send no more; before the socket is closed."""
-        self._loop.remove_writer(self._link)
+        self._loop.remove_writer(self._link.fileno())
         while self._waiting:
             close_all(self._waiting.popleft()[2])
 
@@ -45,7 +45,7 @@ class Sender:
                 self._failed(number, error)
             close_all(fds)
             self._waiting.popleft()
-        self._loop.remove_writer(self._link)
+        self._loop.remove_writer(self._link.fileno())
 
 
 def copies_of(fds: Sequence[int]) -> list[int]:
