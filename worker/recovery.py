@@ -53,7 +53,8 @@ async def recover(context: Context, keep: Callable[[Lease], None], drop: Callabl
     living = {one.entry.sandbox for one in adopted}
     problem = await sweep(context, lambda: living)
     still_there = living | set(context.lingering.names())
-    gone = [entry for entry in unsettled if entry.sandbox not in still_there]
+    held = {entry.token for entry in unsettled if entry.sandbox in still_there}
+    gone = [entry for entry in unsettled if entry.token not in held]  # a fresh verify has a second entry
     await asyncio.to_thread(take_back, context.store, gone, context.settings.max_deaths)
     return Recovered(problem, adopted)
 

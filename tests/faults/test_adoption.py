@@ -21,6 +21,7 @@ from tests.support.attempts import Bench, bench
 from tests.support.wait import until
 from worker.adoption import MAX_ADOPTIONS
 from worker.sandboxes.fake import FakeProvider
+from worker.sandboxes.names import verify_name
 
 pytestmark = pytest.mark.needs("git", "valkey")
 COUNTING = "n=0; while [ ! -e ../enough ]; do n=$((n+1)); echo line $n; echo note $n >&2; sleep 0.05; done; echo end"
@@ -86,6 +87,22 @@ def test_an_agent_goes_on_when_its_worker_is_killed_and_its_log_is_whole(made: B
     assert (result.accepted, result.agent.exit_status) == (True, 0)
     assert os.listdir(made.home.journal) == []
     assert asyncio.run(made.provider.list()) == []
+
+
+def test_an_attempt_that_was_about_to_verify_in_a_second_sandbox_goes_on_in_the_first(made: Bench) -> None:
+    """F01, I5: the journal had both; that the second is not there takes no job from who goes on."""
+    job = made.submit(made.spec(command=COUNTING, verify=Verify(run="echo seen", where="fresh")))
+    _killed_while_the_agent_runs(made, job)
+    (entry,) = made.context.journal.entries()
+    second = entry.model_copy(update={"sandbox": verify_name(entry.sandbox), "going": None})
+    made.context.journal.write(second)
+    with _worker(made, job.batch) as worker:
+        until(lambda: [one.adoptions for one in made.context.journal.entries()] == [1], 20, "an adoption")
+        _enough(made, job)
+        assert worker.wait(30) == 0
+    ended = made.store.job(job.id)
+    assert (ended.outcome, ended.attempt, ended.deaths) == (Outcome.SUCCEEDED, 1, 0), ended.message
+    assert os.listdir(made.home.journal) == []
 
 
 def test_what_a_guest_was_refused_before_its_worker_was_killed_is_in_the_result(made: Bench) -> None:

@@ -102,11 +102,11 @@ async def test_work_without_a_change_is_verified_on_the_clean_clone(fake: Bench)
 
 
 async def second_sandbox(made: Bench) -> str:
-    """Its name, as soon as it is being made."""
+    """Its name, as soon as it is being made: the first is gone, and the journal says so."""
     while True:
-        for entry in made.context.journal.entries():
-            if entry.sandbox.endswith("v"):
-                return entry.sandbox
+        match [entry.sandbox for entry in made.context.journal.entries()]:
+            case [name] if name.endswith("v"):
+                return name
         await asyncio.sleep(0.01)
 
 

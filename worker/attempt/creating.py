@@ -26,8 +26,7 @@ async def create_sandbox(parts: Parts) -> Sandbox:
         AttemptError: a secret cannot be read. PartMissing: the agent is not installed on this host.
     """
     parts.context.lingering.add(parts.name, Booked.of(parts.need, parts.lease.job.id, parts.lease.token))
-    parts.entry = parts.entry.model_copy(update={"sandbox": parts.name, "going": None})
-    await asyncio.to_thread(parts.context.journal.write, parts.entry)
+    await note_sandbox(parts, parts.name)
     await read_secrets(parts)
     tools = _host_tools(parts)
     if tools:
@@ -40,6 +39,12 @@ async def create_sandbox(parts: Parts) -> Sandbox:
     watch(parts, parts.sandbox)
     check_parts(parts.sandbox, parts.agent_adapter.tool_packages)
     return parts.sandbox
+
+
+async def note_sandbox(parts: Parts, name: str) -> None:
+    """Tell the journal of a sandbox that may be made from then on. Raises OSError."""
+    parts.entry = parts.entry.model_copy(update={"sandbox": name, "going": None})
+    await asyncio.to_thread(parts.context.journal.write, parts.entry)
 
 
 async def read_secrets(parts: Parts) -> None:

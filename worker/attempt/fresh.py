@@ -7,7 +7,7 @@ from tatin_jobs.results import PATCH_FILE
 from tatin_jobs.states import Step
 from worker.attempt.cloning import clone
 from worker.attempt.collecting import COLLECT_TIMEOUT_SECONDS, bring_back
-from worker.attempt.creating import create_sandbox
+from worker.attempt.creating import create_sandbox, note_sandbox
 from worker.attempt.parts import Parts
 from worker.attempt.provisioning import connect, push_inputs
 from worker.attempt.setting_up import run_setup
@@ -22,18 +22,28 @@ async def begin_afresh(parts: Parts, agents: Sandbox) -> Sandbox:
     """Keep what the agent left, destroy its sandbox, and make another with a clean clone. Never are both there, so
     what is booked for the attempt covers either."""
     await bring_back(parts, agents, COLLECT_TIMEOUT_SECONDS)
-    async with parts.step(Step.DESTROYING):
-        await parts.stack.aclose()
-        parts.sandbox = None
-        if not await destroy_sandbox(parts.context, parts.name):
-            raise SandboxError(f"Sandbox '{parts.name}' cannot be destroyed, so there is no room to verify in.")
-    parts.name = verify_name(parts.name)
+    await _give_way(parts, verify_name(parts.name))
     async with parts.step(Step.CREATING):
         sandbox = await create_sandbox(parts)
         await connect(parts, sandbox)
     async with parts.step(Step.CLONING):
         await clone(parts, sandbox)
     return sandbox
+
+
+async def _give_way(parts: Parts, second: str) -> None:
+    """Destroy the agent's sandbox. At any time the journal has one of the two, or both."""
+    await note_sandbox(parts, second)
+    try:
+        async with parts.step(Step.DESTROYING):
+            await parts.stack.aclose()
+            parts.sandbox = None
+            if not await destroy_sandbox(parts.context, parts.name):
+                raise SandboxError(f"Sandbox '{parts.name}' cannot be destroyed, so there is no room to verify in.")
+        parts.name = second
+    finally:
+        if parts.name != second:
+            parts.context.journal.remove(second)
 
 
 async def put_work_into(parts: Parts, sandbox: Sandbox) -> str | None:
