@@ -134,6 +134,15 @@ class Usage(Frozen):
     tool: ToolUsage = ToolUsage()
 
 
+class RouteFacts(Frozen):
+    """What the gateway saw of a model route by the end of an attempt. ``limit``: the provider's words when it told of a
+    limit. ``worked`` is None when nothing can be said of the route."""
+
+    limit: str | None = None
+    worked: bool | None = None
+    message: str = ""
+
+
 class ReachedFacts(Frozen):
     """One host and port that the guest spoke to. Bytes are the payload's; ``failed`` of the connections had no answer.
     ``model``: it is the job's model server, reached by the model route and not by the egress gateway."""
@@ -202,6 +211,11 @@ class Result(Frozen):
     outcome: Outcome
     reason: Reason | None = None
     message: str = ""
+    reset_at: datetime | None = None
+    """With reason quota: when the limit ends, in UTC, if anybody said so."""
+    route: RouteFacts | None = None
+    wait_seconds: float = 0
+    """The host was busy: how long the job was to wait."""
     worker: str
     tatin_version: str
     repo: str

@@ -9,11 +9,11 @@ from enum import StrEnum
 
 from tatin_jobs.errors import AttemptError, DiskFull, HostBusy
 from tatin_jobs.models import Job
+from tatin_jobs.results import RouteFacts
 from tatin_jobs.states import JobState, Outcome, Reason
 from tatin_jobs.units import format_duration
 from worker.control import Interruption, Stop
 from worker.followed import Followed
-from worker.holds import RouteSeen
 
 MAX_BACKOFF_SECONDS = 3600
 _OF_THE_HOST = (Reason.SANDBOX, Reason.REPO, Reason.WORKER)
@@ -34,7 +34,7 @@ class Ending:
     hand_back: bool = False
     reset_at: datetime | None = None
     """With reason quota: when the limit ends, in UTC, if anybody said so."""
-    route: RouteSeen | None = None
+    route: RouteFacts | None = None
     """What the gateway saw of the job's model."""
     wait_seconds: float = 0
     """The host is busy: how long the job waits, with no retry counted."""

@@ -10,11 +10,11 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tatin_jobs.errors import TatinError
 from tatin_jobs.models import Lease
+from tatin_jobs.results import RouteFacts
 from tatin_jobs.states import Reason
 from tatin_jobs.store import Store
 from worker.gateway.usage import RouteUsage
@@ -31,26 +31,16 @@ LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RouteSeen:
-    """What the gateway saw of a model route by the end of an attempt. ``limit``: the provider's words when it told of a
-    limit. ``worked`` is None when nothing can be said of the route."""
-
-    limit: str | None = None
-    worked: bool | None = None
-    message: str = ""
-
-
-def seen_at(usage: RouteUsage | None) -> RouteSeen | None:
+def seen_at(usage: RouteUsage | None) -> RouteFacts | None:
     """What this route's figures say; None for an attempt without model."""
     if usage is None:
         return None
     blamed = usage.blame()
     if blamed and blamed[0] is Reason.QUOTA:
-        return RouteSeen(limit=usage.quota.text if usage.quota else blamed[1])
+        return RouteFacts(limit=usage.quota.text if usage.quota else blamed[1])
     if blamed and blamed[0] is Reason.PROVIDER and not usage.last_was_ours:
-        return RouteSeen(worked=False, message=blamed[1])
-    return RouteSeen(worked=True if usage.answered and not blamed else None)
+        return RouteFacts(worked=False, message=blamed[1])
+    return RouteFacts(worked=True if usage.answered and not blamed else None)
 
 
 def pause_seconds(reset_at: datetime | None, now: datetime) -> float:
@@ -61,7 +51,7 @@ def pause_seconds(reset_at: datetime | None, now: datetime) -> float:
     return wait + random.uniform(0, min(JITTER_SECONDS, wait / 10))
 
 
-def tell_limit(store: Store, lease: Lease, seen: RouteSeen | None, reset_at: datetime | None) -> float:
+def tell_limit(store: Store, lease: Lease, seen: RouteFacts | None, reset_at: datetime | None) -> float:
     """Hold the job's account until the reset, where the gateway saw the limit. Answers how long the job itself is to be
     held: 0 where the account's gate does it. Raises LeaseLost, StoreUnavailable."""
     now = datetime.fromtimestamp(time.time(), UTC)
@@ -74,7 +64,7 @@ def tell_limit(store: Store, lease: Lease, seen: RouteSeen | None, reset_at: dat
     return 0
 
 
-def tell_route(store: Store, lease: Lease, seen: RouteSeen | None) -> bool:
+def tell_route(store: Store, lease: Lease, seen: RouteFacts | None) -> bool:
     """Tell the store how the route did. True when the route is held now and the job may go back uncounted."""
     if seen is None or seen.worked is None:
         return False

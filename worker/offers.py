@@ -79,5 +79,12 @@ def _settle(store: Store, folder: Path, result: Result) -> None:
 
 def _ending(result: Result) -> Ending:
     """The ending that was written down: one that hands its job back says so by its state."""
-    hand_back = result.state is JobState.QUEUED
-    return Ending(result.outcome, result.reason, result.message, hand_back=hand_back)
+    return Ending(
+        result.outcome,
+        result.reason,
+        result.message,
+        hand_back=result.state is JobState.QUEUED,
+        reset_at=result.reset_at,
+        route=result.route,
+        wait_seconds=result.wait_seconds,
+    )

@@ -15,6 +15,7 @@ from tatin_jobs.errors import Forgotten, LeaseLost, SandboxError, StoreUnavailab
 from tatin_jobs.home import Home
 from tatin_jobs.models import AttemptSummary, Lease, Need, Offer
 from tatin_jobs.needs import granted
+from tatin_jobs.results import RouteFacts
 from tatin_jobs.settings import Settings
 from tatin_jobs.states import Outcome, Reason
 from tatin_jobs.store import Booked
@@ -24,7 +25,6 @@ from worker.acceptance import tell
 from worker.context import Context
 from worker.control import Interruption, Stop
 from worker.ending import Ending, interrupted_by
-from worker.holds import RouteSeen
 from worker.journal import Entry, Journal
 from worker.leases import Beats, Claimer, Reaper
 from worker.recovery import recover
@@ -231,7 +231,7 @@ class SimWorker:
             ending.message,
             ending.hand_back,
             reset if limit and self.rng.random() < 0.8 else None,
-            RouteSeen(limit=limit, worked=worked),
+            RouteFacts(limit=limit, worked=worked),
         )
 
     def _tell(self, attempt: SimAttempt) -> Phase:

@@ -40,11 +40,12 @@ async def collect_results(parts: Parts, ending: Ending) -> tuple[Ending, Result]
     if parts.gateway:
         await parts.gateway.close()
     await parts.network.close()
+    ending = replace(ending, route=seen_at(parts.gateway.usage if parts.gateway else None))
     result = _result(parts, ending, ending.planned_state, accepted=True)
     try:  # nothing is accepted that is not on the disk (I7)
         await asyncio.to_thread(write_result, parts.folder, result)
     except OSError as error:
-        ending = _not_collected(ending, os_failure(error))
+        ending = replace(_not_collected(ending, os_failure(error)), route=ending.route)
     return ending, result
 
 
@@ -55,7 +56,6 @@ def shown(parts: Parts, ending: Ending) -> Ending:
 
 async def accept_ending(parts: Parts, ending: Ending, result: Result) -> None:
     """Have the store accept the ending; a refused or returned attempt is kept as what it is."""
-    ending = replace(ending, route=seen_at(parts.gateway.usage if parts.gateway else None))
     summary = result.summary(parts.folder)
     state = await accept(parts.context.store, parts.lease, ending, summary, parts.control, parts.outbox.left)
     stopped = parts.control.interruption

@@ -8,6 +8,7 @@ import pytest
 
 from tatin_jobs.gates import ROUTE_FAILURES
 from tatin_jobs.models import AttemptSummary, JobSpec, Lease, Model, Repo
+from tatin_jobs.results import RouteFacts
 from tatin_jobs.states import HeldFor, JobState, Outcome, Reason
 from tests.support.stores import LEASE_SECONDS, OFFER, FakeStore, client_of, fake_store, make_job, submit
 from worker import holds
@@ -16,12 +17,12 @@ from worker.control import Control
 from worker.ending import MAX_UNSEEN_WAITS, Ending, Fate, fate
 from worker.gateway.quota import QuotaSeen
 from worker.gateway.usage import BUDGET, CLOSED, TOO_LARGE, RouteUsage
-from worker.holds import MAX_ROUTE_FAILURES, RouteSeen, pause_seconds, seen_at, watch_probe
+from worker.holds import MAX_ROUTE_FAILURES, pause_seconds, seen_at, watch_probe
 
 NOW = datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
-LIMIT = Ending(Outcome.FAILED, Reason.QUOTA, "usage limit", route=RouteSeen(limit="resets at 05:00"))
-ONLY_SAID = Ending(Outcome.FAILED, Reason.QUOTA, "usage limit", route=RouteSeen(worked=True))
-BROKEN = Ending(Outcome.FAILED, Reason.PROVIDER, "502", route=RouteSeen(worked=False, message="502"))
+LIMIT = Ending(Outcome.FAILED, Reason.QUOTA, "usage limit", route=RouteFacts(limit="resets at 05:00"))
+ONLY_SAID = Ending(Outcome.FAILED, Reason.QUOTA, "usage limit", route=RouteFacts(worked=True))
+BROKEN = Ending(Outcome.FAILED, Reason.PROVIDER, "502", route=RouteFacts(worked=False, message="502"))
 SPEC = JobSpec(
     name="job",
     repo=Repo(url="https://example.invalid/app.git"),
@@ -123,16 +124,16 @@ def test_a_reset_is_waited_for_with_some_chance_and_an_unknown_one_for_half_an_h
 def test_what_the_gateway_saw() -> None:
     assert seen_at(None) is None
     usage = RouteUsage()
-    assert seen_at(usage) == RouteSeen()
+    assert seen_at(usage) == RouteFacts()
     usage.answered = 1
-    assert seen_at(usage) == RouteSeen(worked=True)
+    assert seen_at(usage) == RouteFacts(worked=True)
     usage.failed("502", "The provider is down.")
-    assert seen_at(usage) == RouteSeen(worked=False, message="The provider is down.")
+    assert seen_at(usage) == RouteFacts(worked=False, message="The provider is down.")
     usage.failed("429", "Too much.")
     usage.quota = QuotaSeen(None, "limit reached")
-    assert seen_at(usage) == RouteSeen(limit="limit reached")
+    assert seen_at(usage) == RouteFacts(limit="limit reached")
     usage.failed("400", "It asked for something wrong.")
-    assert seen_at(usage) == RouteSeen()
+    assert seen_at(usage) == RouteFacts()
 
 
 @pytest.mark.parametrize("kind", [BUDGET, TOO_LARGE, CLOSED])
@@ -140,4 +141,4 @@ def test_what_this_side_cut_off_says_nothing_of_the_route(kind: str) -> None:
     """Else three jobs that have spent their budgets hold it for all others."""
     usage = RouteUsage(answered=3)
     usage.failed(kind, "The budget is used up.")
-    assert seen_at(usage) == RouteSeen()
+    assert seen_at(usage) == RouteFacts()

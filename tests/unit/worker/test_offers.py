@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tatin_jobs.errors import StoreUnavailable
 from tatin_jobs.home import Home
 from tatin_jobs.models import Lease
-from tatin_jobs.results import Result, read_result, write_result
+from tatin_jobs.results import Result, RouteFacts, read_result, write_result
 from tatin_jobs.states import JobState, Outcome, Reason
 from tests.support.cli import make_result
 from tests.support.stores import LEASE_SECONDS, OFFER, FakeStore, client_of, fake_store, make_job, submit
@@ -74,6 +75,40 @@ def test_a_job_that_was_handed_back_is_queued_again(store: FakeStore, home: Home
     Offers(store, home, dict).tick()
     assert store.job("job-1").state is JobState.QUEUED
     assert not _read(folder).accepted
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        {"reason": Reason.QUOTA, "reset_at": datetime.now(UTC) + timedelta(hours=10)},
+        {"reason": Reason.SANDBOX, "wait_seconds": 36_000},
+    ],
+)
+def test_a_job_that_was_to_wait_is_held(store: FakeStore, home: Home, lease: Lease, waits: dict[str, Any]) -> None:
+    """Its account is at a limit, or its host was busy: neither is the job's fault, and no retry is counted."""
+    folder = _written(home, lease, outcome=Outcome.FAILED, **waits)
+    Offers(store, home, dict).tick()
+    job = store.job("job-1")
+    assert (job.state, job.outcome, job.retries_used) == (JobState.HELD, None, 0)
+    assert job.held_until is not None
+    assert job.held_until > datetime.now(UTC) + timedelta(hours=9)
+    assert (_read(folder).state, _read(folder).accepted) == (JobState.HELD, False)
+
+
+def test_a_result_tells_how_its_model_did(store: FakeStore, home: Home, lease: Lease) -> None:
+    """So a job on a route that is found broken goes back uncounted, as it would have at once."""
+    told: list[bool] = []
+    tell_route = store.tell_route
+
+    def seen(lease: Lease, *, worked: bool, message: str = "") -> Any:
+        told.append(worked)
+        return tell_route(lease, worked=worked, message=message)
+
+    store.tell_route = seen  # type: ignore[method-assign]
+    broken = RouteFacts(worked=False, message="502")
+    _written(home, lease, outcome=Outcome.FAILED, reason=Reason.PROVIDER, route=broken)
+    Offers(store, home, dict).tick()
+    assert told == [False]
 
 
 def test_a_superseded_result_is_kept_and_says_so(store: FakeStore, home: Home, lease: Lease) -> None:
