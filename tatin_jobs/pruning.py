@@ -19,13 +19,15 @@ from pathlib import Path
 
 from tatin_jobs.home import Home
 from tatin_jobs.models import Job, JobSpec
-from tatin_jobs.results import attempt_folders, read_result
+from tatin_jobs.results import attempt_folders, read_result, remove_folder
 from tatin_jobs.states import JobState
 from tatin_jobs.store import Store
 
 ALL_JOBS = 10_000_000
 """More than any store holds: a limit for questions about all of them."""
 _BLOB = re.compile(r"[0-9a-f]{64}")
+_GOING = ".going-"
+"""Before the id of a job whose results are being removed: of a prune that was killed, the next removes the rest."""
 _DRAFTS = ".new-*"
 """Of blobs, and of repositories that become some: while no submit is under way, of one that was killed."""
 
@@ -69,23 +71,26 @@ def blobs_of(spec: JobSpec) -> frozenset[str]:
 def prune(store: Store, home: Home, *, before: datetime, dry_run: bool) -> Pruned:
     """Remove what finished before ``before``: results on this host, then the records, then blobs that nothing names.
 
-    Results of a job that the store does not know (it was emptied) go by their own ``result.json``. Nothing of a job
-    that is queued, held or running is touched; while the store has records that this Tatin cannot read (a newer
-    one's), only what is surely old goes, since such a record may name any blob.
+    Results of a job that the store does not know (it was emptied) go by their own ``result.json``. What a killed
+    prune had begun to remove goes as well. Nothing of a job that is queued, held or running is touched; while the store
+    has records that this Tatin cannot read (a newer one's), only what is surely old goes, since such a record may name
+    any blob.
 
     Raises:
-        OSError: a folder cannot be removed; the records of its job are kept, so that the next prune finds it again.
+        OSError: a folder cannot be removed; the records of its job are kept, and the next prune goes on with it.
     """
     jobs = _all_jobs(store)
     old = [job for job in jobs.read if _is_old(job, before)]
     known = {job.id for job in jobs.read}
     strays = _stray_folders(home, known) if jobs.complete else []
     stray = [name for name in strays if _finished_before(home, name, before)]
-    folders = tuple(path for name in [*(job.id for job in old), *stray] if (path := home.jobs / name).is_dir())
+    going = sorted(home.jobs.glob(f"{_GOING}*"))
+    names = [job.id for job in old] + stray
+    folders = (*going, *(path for name in names if (path := home.jobs / name).is_dir()))
     size = sum(map(_size_of, folders))
     if not dry_run:
         for folder in folders:
-            shutil.rmtree(folder)
+            remove_folder(folder, _GOING)
         store.forget([job.id for job in old])
         store.forget_empty_batches({job.batch for job in old})
     with _blobs_alone(home):
@@ -151,7 +156,7 @@ def _is_old(job: Job, before: datetime) -> bool:
 
 
 def _stray_folders(home: Home, known: set[str]) -> list[str]:
-    return sorted(set(os.listdir(home.jobs)) - known)
+    return sorted(name for name in set(os.listdir(home.jobs)) - known if not name.startswith(_GOING))
 
 
 def _finished_before(home: Home, name: str, before: datetime) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -299,6 +300,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_folder(folder: Path, prefix: str) -> None:
+    """Remove it under a name that begins with ``prefix``: what a killed removal leaves must not be taken for the whole.
+    Callers remove first what has such a name already.
+
+    Raises:
+        OSError: something in it cannot be removed.
+    """
+    draft = folder if folder.name.startswith(prefix) else folder.rename(folder.with_name(prefix + folder.name))
+    shutil.rmtree(draft)
 
 
 def read_result(folder: Path) -> Result | None:

@@ -160,6 +160,33 @@ def test_prune_removes_old_results_that_no_record_is_left_of(queue: Queue) -> No
     assert not folder.parent.exists()
 
 
+@pytest.mark.parametrize(("known", "begun"), [(True, True), (False, True), (False, False)])
+def test_prune_removes_the_rest_of_what_a_killed_one_had_begun_to_remove(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, known: bool, begun: bool
+) -> None:
+    """F01: without its result nothing says how old it is, and no record may be left of its job."""
+    queue.submit(make_job())
+    folder = queue.finish(queue.claim())
+    later = datetime.now(UTC) + timedelta(days=1)
+    if not known:
+        queue.store.forget([folder.parent.name])
+
+    def killed(path: Path) -> None:
+        if begun:
+            (path / folder.name / "result.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune(queue.store, queue.home, before=later, dry_run=False)
+    assert len(queue.store.list_jobs()) == known, "its record goes last"
+    pruned = prune(queue.store, queue.home, before=later, dry_run=False)
+    assert len(pruned.folders) == 1
+    assert list(queue.home.jobs.iterdir()) == []
+    assert queue.store.list_jobs() == []
+
+
 def test_prune_removes_what_a_killed_submit_had_half_written(queue: Queue) -> None:
     """F01: a draft of a blob, and the folder in which a repository was packed; not while another submits."""
     draft, folder = queue.home.blobs / ".new-1-abc", queue.home.blobs / ".new-repo-abc"
