@@ -18,7 +18,7 @@ from typing import IO
 from tatin_jobs.errors import PartMissing, TatinError
 from tatin_jobs.file_locks import only_one
 from tatin_jobs.home import Home
-from tatin_jobs.results import sync_folder
+from tatin_jobs.results import remove_folder, sync_folder
 from tatin_jobs.tools.installed import InstalledTool, find_tool
 from tatin_jobs.tools.npm import download
 from tatin_jobs.tools.pins import Package, Tool, this_platform, tool_named
@@ -31,8 +31,8 @@ def install_tool(home: Home, name: str, report: Callable[[str], None], version: 
     """Install ``name`` at ``version`` (None: its pinned one) unless it is there; other versions go when no sandbox may
     use them.
 
-    Safe to call twice and by two processes at once: the second waits and finds it done. What is cut off leaves nothing
-    that counts as installed. ``report`` gets one line for each step.
+    Safe to call twice and by two processes at once: the second waits and finds it done. What is cut off, also in
+    the removal of another version, leaves nothing that counts as installed. ``report`` gets one line for each step.
 
     Raises:
         PartMissing: there is no package for this host, no npm, or the package could not be had.
@@ -54,7 +54,7 @@ def install_tool(home: Home, name: str, report: Callable[[str], None], version: 
 def _install(home: Home, tool: Tool, packages: Sequence[Package], report: Callable[[str], None]) -> None:
     folder = home.tools / tool.name
     folder.mkdir(mode=0o755, exist_ok=True)
-    for stale in folder.glob(f"{DRAFT}*"):  # of an installer that was killed: a live one would hold the lock
+    for stale in folder.glob(f"{DRAFT}*"):  # made, or half removed, by a killed installer: a live one holds the lock
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder, ignore_cleanup_errors=True) as draft:
         made = Path(draft, "made")
@@ -181,7 +181,7 @@ def _remove_others(home: Home, folder: Path, version: str, report: Callable[[str
         report(f"sandboxes are running, so an earlier version stays: {', '.join(path.name for path in others)}")
         return
     for path in others:
-        shutil.rmtree(path)
+        remove_folder(path, DRAFT)
 
 
 def _folder(parent: str, name: str) -> Path:

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -187,6 +189,32 @@ def test_an_earlier_version_goes_unless_a_sandbox_may_have_it_mounted(home: Home
         (home.sandboxes / "tatin-00000000-a-1").mkdir()
     install_tool(home, "agent", quiet)
     assert (home.tools / "agent/1.0.0").exists() is in_use
+
+
+def test_an_earlier_version_that_is_half_removed_is_not_installed(
+    home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F01: the removal was killed when the program was there still, without its libraries."""
+    home.prepare()
+    earlier = home.tools / "agent/1.0.0/bin/agent"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch(mode=0o755)
+    remove = shutil.rmtree
+
+    def killed(path: Path, *args: Any, **more: Any) -> None:
+        if "1.0.0" in str(path):
+            raise KeyboardInterrupt
+        remove(path, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            install_tool(home, "agent", quiet)
+    with pytest.raises(PartMissing):
+        find_tool(home, "agent", "1.0.0")
+    source.data = archive_of(content=b"#!/bin/sh\necho 1.3.0\n")
+    install_tool(home, "agent", quiet, "1.3.0")
+    assert os.listdir(home.tools / "agent") == ["1.3.0"]
 
 
 def test_a_missing_tool_names_the_command_that_installs_it(home: Home, source: Source) -> None:
