@@ -11,12 +11,14 @@ import io
 import re
 import shlex
 import shutil
-import subprocess
+import signal
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tatin_jobs.errors import BadInput, Missing, PartMissing, SandboxError
 from tatin_jobs.home import Home
@@ -34,6 +36,8 @@ NAME = re.compile(r"[a-z0-9]{1,16}")
 DEFAULT_NAME = "tatin"
 WORK_BYTES = 1024 * 2**20
 _PREFIX = "me"
+_END_SECONDS = 5.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,34 @@ class Found:
 
     kept: Kept
     state: str
+
+
+def run_at_terminal(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run what a command does. A closed terminal (SIGHUP) and SIGTERM end it as Ctrl-C does: what it has begun it
+    clears away.
+
+    Raises:
+        KeyboardInterrupt: one of these came.
+    """
+
+    async def heeding() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end() -> None:
+            if not task.cancelling():  # the clearing away goes on: a shell says once more that the terminal is closed
+                task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, end)
+        return await work
+
+    try:
+        return asyncio.run(heeding())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def machine_name(home: Home, name: str) -> str:
@@ -176,13 +208,13 @@ async def shell(
     ran = is_running(home, sandbox)
     _tell_of_room(settings, home, kept, warn)
     made = await (provider.start(sandbox) if kept else provider.adopt(sandbox))
-    link = getattr(made, "link", None)
-    if link is None:
-        raise SandboxError(f"Sandbox '{sandbox}' is not reached over SSH.")
-    endpoint: Endpoint = link.endpoint
-    await made.let_go()
     try:
-        return await asyncio.to_thread(_ssh, home, sandbox, endpoint, command)
+        link = getattr(made, "link", None)
+        if link is None:
+            raise SandboxError(f"Sandbox '{sandbox}' is not reached over SSH.")
+        endpoint: Endpoint = link.endpoint
+        await made.let_go()
+        return await _run_ssh(_ssh_argv(home, sandbox, endpoint, command))
     finally:
         if kept and kept.job and not ran:
             await provider.stop(sandbox)
@@ -200,7 +232,25 @@ def _tell_of_room(settings: Settings, home: Home, kept: Kept | None, warn: Calla
         warn(seen)
 
 
-def _ssh(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -> int:
+async def _run_ssh(argv: Sequence[str]) -> int:
+    process = await asyncio.create_subprocess_exec(*argv)
+    try:
+        return await process.wait()
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM first: ssh gives the terminal back as it was."""
+    for end in (process.terminate, process.kill):
+        if process.returncode is None:
+            with suppress(ProcessLookupError, TimeoutError):
+                end()
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
+
+
+def _ssh_argv(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -> Sequence[str]:
+    """Its known host is written down as well."""
     program = shutil.which("ssh")
     if program is None:
         raise Missing("There is no ssh on this host.", try_="sudo apt-get install openssh-client")
@@ -222,8 +272,7 @@ def _ssh(home: Home, sandbox: str, endpoint: Endpoint, command: Sequence[str]) -
         options["ProxyCommand"] = shlex.join(endpoint.proxy).replace("%", "%%")
     argv += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
     inside = shlex.join(command) if command else "cd work; exec bash -l"
-    argv += [*(() if command else ("-t",)), f"{endpoint.user}@{endpoint.host}", inside]
-    return subprocess.run(argv, check=False).returncode
+    return [*argv, *(() if command else ("-t",)), f"{endpoint.user}@{endpoint.host}", inside]
 
 
 def _pack(folder: Path) -> bytes | None:

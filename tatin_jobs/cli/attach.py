@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -27,12 +26,12 @@ def command(
 
     One that `keep` left is started for it, and stopped again afterwards.
     """
-    from worker.interactive import shell
+    from worker.interactive import run_at_terminal, shell
 
     with open_session() as session:
         sandbox = _sandbox_of(session, session.store.job(session.store.resolve(job)))
         settings, home = session.settings, session.home
-    return asyncio.run(shell(settings, home, sandbox, words or [], warn))
+    return run_at_terminal(shell(settings, home, sandbox, words or [], warn))
 
 
 def _sandbox_of(session: Session, job: Job) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Annotated
 
@@ -26,9 +25,9 @@ def command(
 
     Its exit status is the command's.
     """
-    from worker.interactive import find_machine, shell
+    from worker.interactive import find_machine, run_at_terminal, shell
 
     settings = load_settings(os.environ)
     home = Home(settings.home)
     found = find_machine(home, name)
-    return asyncio.run(shell(settings, home, found.kept.sandbox, words or [], warn))
+    return run_at_terminal(shell(settings, home, found.kept.sandbox, words or [], warn))

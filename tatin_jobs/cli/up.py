@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +25,10 @@ def command(
 
     TATIN_CPUS, TATIN_MEMORY (MiB) and TATIN_DISK (GB) say how large. It stays until `tatin delete`.
     """
-    from worker.interactive import bring_up
+    from worker.interactive import bring_up, run_at_terminal
 
     settings = load_settings(os.environ)
     home = Home(settings.home)
     home.prepare()
-    asyncio.run(bring_up(settings, home, name, image, work, say, warn))
+    run_at_terminal(bring_up(settings, home, name, image, work, say, warn))
     say(f"● '{name}' is up: tatin ssh{'' if name == 'tatin' else f' {name}'}")
