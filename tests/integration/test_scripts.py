@@ -92,6 +92,18 @@ def test_without_a_python_setup_names_the_command_for_a_mac(copy: Copy) -> None:
     assert not (copy.root / ".venv").exists()
 
 
+@pytest.mark.parametrize("system", ["Linux", "Darwin"])
+def test_the_distributions_own_python_is_taken_first_but_not_a_macs(copy: Copy, system: str) -> None:
+    copy.program("uname", f"echo {system}")
+    copy.program("python3.14", 'case "$*" in *venv*) echo "another one is asked" >&2; exit 1;; esac')
+    (copy.root / "requirements.lock").write_text("no such thing")  # that nothing is fetched
+    done = copy.run("scripts/setup", PYTHON="")
+    assert done.returncode == 1
+    assert ("another one is asked" in done.stderr) is (system == "Darwin")
+    if system == "Linux":
+        assert (copy.root / ".venv/bin/python").resolve() == Path("/usr/bin/python3").resolve()
+
+
 def test_without_rights_setup_names_the_one_apt_command(copy: Copy) -> None:
     (copy.path / "bwrap").unlink()
     copy.program("apt-get", "echo must not be called; exit 1")
