@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
+from tatin_jobs.terminal import clean_line
 from worker.images.store import Image
 from worker.sandboxes import host_process
 from worker.sandboxes.base import Capabilities
@@ -39,6 +40,8 @@ BOOT_SECONDS = 600.0
 """A cold boot takes 20 to 60 s under emulation, more beside others."""
 SETTLE_SECONDS = 180
 SAVE_SECONDS = 300.0
+GONE_SECONDS = 1.0
+"""How long after its last word it is waited for what ended a QEMU."""
 KEPT = 4
 """States on the disk at once, some 300 MB each; the longest unused goes."""
 SEED_BYTES = 64 * 1024
@@ -62,6 +65,10 @@ class Frozen:
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+
+class _GuestEnded(SandboxError):
+    """The guest itself went down before its state was kept: an emulated kernel was seen to panic as it booted."""
 
 
 class FrozenStates:
@@ -122,14 +129,14 @@ class FrozenStates:
     async def _make(self, shape: Shape, image: Image, key: KeyPair, folder: Path) -> None:
         started = time.monotonic()
         draft = self._root / f"{DRAFT}{shape.key}"
-        await _end(draft)
-        draft.mkdir(mode=0o700, parents=True)
         host = new_key("frozen")
         log.info("action=freeze shape=%s", shape.key)
         try:
-            await asyncio.to_thread(write_seed, draft / "seed.tar", host, key)
-            await new_disk(draft, image.disk)
-            await self._boot_and_save(shape, image, key, host, draft)
+            try:
+                await self._boot_and_save(shape, image, key, host, draft)
+            except _GuestEnded as error:  # which is rare; an image that is broken ends each time
+                log.warning("action=freeze shape=%s again: %s", shape.key, clean_line(error.seen or error.what))
+                await self._boot_and_save(shape, image, key, host, draft)
             (draft / NOTE).write_text(json.dumps({"host_key": host.public}))
             for name in (host_process.NOTE, process.Machine.log_name, "console.log", "qmp"):
                 (draft / name).unlink(missing_ok=True)
@@ -141,6 +148,10 @@ class FrozenStates:
         log.info("action=frozen shape=%s seconds=%.1f", shape.key, time.monotonic() - started)
 
     async def _boot_and_save(self, shape: Shape, image: Image, key: KeyPair, host: KeyPair, draft: Path) -> None:
+        """From nothing, whatever an earlier boot has left."""
+        await _end(draft)
+        await asyncio.to_thread(_begin, draft, host, key)
+        await new_disk(draft, image.disk)
         name = draft.name
         machine = await process.start(name, draft, arguments(shape, image, name, frozen=None, console=True))
         try:
@@ -152,6 +163,10 @@ class FrozenStates:
             finally:
                 await sandbox.close()
             await _save(machine, draft / "state")
+        except SandboxError as error:
+            if await machine.has_ended(GONE_SECONDS) and not machine.was_killed:
+                raise _GuestEnded(error.what, seen=error.seen, try_=error.try_) from error
+            raise
         finally:
             await machine.kill()
 
@@ -222,6 +237,11 @@ async def _save(machine: process.Machine, state: Path) -> None:
             raise SandboxError("The state of a machine could not be saved.", seen=json.dumps(found)[:300])
         await control.ask("quit")
     await machine.wait_end()
+
+
+def _begin(draft: Path, host: KeyPair, worker: KeyPair) -> None:
+    draft.mkdir(mode=0o700, parents=True)
+    write_seed(draft / "seed.tar", host, worker)
 
 
 def write_seed(path: Path, host: KeyPair, worker: KeyPair) -> None:

@@ -18,7 +18,15 @@ from worker.sandboxes.base import Finding, SandboxProvider, SandboxSpec
 from worker.sandboxes.names import is_ours
 from worker.sandboxes.qemu import process, qmp
 from worker.sandboxes.qemu.accelerator import Accelerator, find_accelerator
-from worker.sandboxes.qemu.frozen import BOOT_SECONDS, CAPABILITIES, Frozen, FrozenStates, new_disk, open_state
+from worker.sandboxes.qemu.frozen import (
+    BOOT_SECONDS,
+    CAPABILITIES,
+    GONE_SECONDS,
+    Frozen,
+    FrozenStates,
+    new_disk,
+    open_state,
+)
 from worker.sandboxes.qemu.machine import Shape, arguments, cpus_of_shape, disk_of
 from worker.sandboxes.qemu.prereqs import check
 from worker.sandboxes.qemu.sandbox import QemuSandbox
@@ -28,8 +36,6 @@ from worker.ssh import Endpoint, Link, worker_key
 REACH_SECONDS = 120.0
 ADOPT_SECONDS = 30.0
 LEAST_MEMORY_MIB = 384
-GONE_SECONDS = 1.0
-"""How long after its last word it is waited for what ended a QEMU."""
 
 
 class QemuProvider(SandboxProvider):
