@@ -22,7 +22,7 @@ from worker.agents.base import NO_PROXY
 from worker.gateway.egress import NOTHING, Denial, EgressGateway, make_policy, parse_target
 from worker.guest_root import tell_root
 from worker.guest_trust import TRUST_VARIABLES, certificates_in, put_trust
-from worker.sandboxes.base import Sandbox
+from worker.sandboxes.base import Capabilities, Sandbox
 from worker.toollists import ToolList, ask
 
 PROXY_PORT = 4018
@@ -138,10 +138,14 @@ class GuestNetwork:
             denied=tuple(DeniedFacts(where=where, why=why, times=n) for (where, why), n in evidence.denied.items()),
         )
 
-    async def _serve(self, sandbox: Sandbox) -> None:
+    def ports(self, capabilities: Capabilities) -> tuple[int, ...]:
+        """Those of the guest that it serves, in a sandbox that can do so much."""
         wanted = any(policy.mode != "none" for policy in self._spec.network.policies())
-        if wanted or sandbox.capabilities.egress_control:
-            await sandbox.serve(PROXY_PORT, self._gateway.protocol)
+        return (PROXY_PORT,) if wanted or capabilities.egress_control else ()
+
+    async def _serve(self, sandbox: Sandbox) -> None:
+        for port in self.ports(sandbox.capabilities):
+            await sandbox.serve(port, self._gateway.protocol)
             self._served = True
 
     def _unknown_tools(self) -> list[str]:

@@ -30,7 +30,7 @@ from worker.sandboxes.base import (
     SandboxProvider,
     StartSpec,
 )
-from worker.sandboxes.transfer import copy_file, push_files, push_tar
+from worker.sandboxes.transfer import push_files, push_tar
 
 LONG = f"9{os.getpid()}"
 """Seconds that nobody else sleeps: guests of the fake provider see everybody's processes on this machine."""
@@ -149,15 +149,27 @@ async def test_python_runs_source_with_arguments(sandbox: Sandbox) -> None:
 # files
 
 
-async def test_a_file_is_copied_with_its_times(sandbox: Sandbox) -> None:
+async def test_files_a_program_over_them_and_a_copy_go_at_once_or_not_at_all(sandbox: Sandbox) -> None:
     one, two = f"{GUEST_HOME}/one", f"{GUEST_RUN}/two"
-    await push_files(sandbox, {one: b"\0text", two: b"something longer that is replaced"}, 0o640)
-    await sandbox.run(["touch", "-t", "200102030405", one])
-    await copy_file(sandbox, one, two)
-    seen = await sandbox.run(["sh", "-c", f"cmp {one} {two} && [ ! {one} -nt {two} ] && [ ! {one} -ot {two} ]"])
-    assert seen.exit_status == 0, seen
-    with pytest.raises(SandboxError, match="could not be copied"):
-        await copy_file(sandbox, f"{GUEST_HOME}/none", two)
+    await push_files(sandbox, {two: b"something longer that is replaced"}, 0o640)
+    program = ["sh", "-c", "tr a-z A-Z < in > one && touch -t 200102030405 one && echo done"]
+    done = await sandbox.put_and_run(
+        {f"{GUEST_HOME}/in": b"\0text", f"{GUEST_HOME}/in.d/": b""}, 0o640, program, (one, two)
+    )
+    if done is None:  # this kind has no way for it
+        assert (await sandbox.run(["ls", f"{GUEST_HOME}/in"])).exit_status != 0
+        return
+    assert (done.exit_status, done.stdout) == (0, b"done\n")
+    seen = await sandbox.run(
+        ["sh", "-c", f"cat {two}; cmp {one} {two} && ! [ {one} -nt {two} ] && ! [ {one} -ot {two} ]"]
+    )
+    assert (seen.exit_status, seen.stdout) == (0, b"\0TEXT"), seen
+    failed = await sandbox.put_and_run({f"{GUEST_HOME}/in": b""}, 0o640, ["sh", "-c", "exit 3"], (one, f"{one}/two"))
+    assert failed is not None
+    assert failed.exit_status == 3
+    for files, copy in (({f"{one}/in": b""}, (one, two)), ({}, (f"{GUEST_HOME}/none", two)), ({}, (GUEST_HOME, two))):
+        with pytest.raises(SandboxError, match="could not be put"):
+            await sandbox.put_and_run(files, 0o640, ["true"], copy)
 
 
 async def test_files_are_pushed_with_their_folders(sandbox: Sandbox) -> None:

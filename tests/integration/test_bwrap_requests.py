@@ -8,13 +8,14 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
-from worker.sandboxes.base import SandboxSpec
+from worker.sandboxes.base import GUEST_HOME, SandboxSpec, StartSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.bwrap.sandbox import BwrapSandbox
 
@@ -89,6 +90,65 @@ async def test_a_pipe_that_cannot_be_made_is_told_and_leaves_none_open(
     with pytest.raises(SandboxError, match="cannot be reached"):
         await guest.run(["true"])
     assert _open_files() == before
+
+
+async def test_what_a_run_prints_before_anybody_follows_it_is_not_lost(guest: BwrapSandbox) -> None:
+    """More than a pipe holds; and whoever follows it next has all of it too."""
+    run = await guest.start(StartSpec(argv=("seq", "100000"), cwd=GUEST_HOME, label="counting"))
+    await guest.run(["sh", "-c", "while pgrep -x seq; do sleep 0.01; done"])
+    first, second = [[chunk.data async for chunk in run.follow()] for _ in range(2)]
+    assert b"".join(first) == b"".join(second) == b"".join(b"%d\n" % number for number in range(1, 100_001))
+
+
+async def test_a_run_that_nobody_reads_to_its_end_holds_nothing_up_and_leaves_nothing_open(guest: BwrapSandbox) -> None:
+    before = _open_files()
+    for label in ("never", "begun"):
+        run = await guest.start(StartSpec(argv=("yes",), cwd=GUEST_HOME, label=label, output_limit_bytes=10**6))
+    async for _ in run.follow():
+        break
+    assert (await guest.run(["echo", "well"])).stdout == b"well\n"
+    await guest.kill_all()
+    assert (await run.status()).exit_status == 137
+    assert await guest.close()
+    assert _open_files() <= before
+
+
+async def test_a_long_file_is_copied_whole(guest: BwrapSandbox) -> None:
+    program = ["sh", "-c", "seq 400000 > one"]
+    done = await guest.put_and_run({}, 0o600, program, (f"{GUEST_HOME}/one", f"{GUEST_HOME}/two"))
+    assert done is not None
+    assert done.exit_status == 0
+    assert (await guest.run(["cmp", "one", "two"])).exit_status == 0
+
+
+async def test_a_port_that_is_ready_from_the_start_is_served_or_closed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    provider = BwrapProvider(home, home.id())
+    name = f"tatin-{home.id()}-ports-1"
+    spec = SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000)
+    await provider.create(spec)
+    await provider.destroy(name)
+    before = _open_files()
+    guest = await provider.create(replace(spec, ports=(4018, 4019)))
+    try:
+        await guest.serve(4018, _Greeter)
+        read = "import socket; print(socket.create_connection(('127.0.0.1', 4018)).recv(9))"
+        async with guest.python(read) as process:
+            assert await process.read("stdout") == b"b'hello'\n"
+        with pytest.raises(SandboxError, match="cannot be served"):
+            await guest.serve(4018, _Greeter)
+    finally:
+        await provider.destroy(name)
+    await asyncio.sleep(0)
+    assert _open_files() <= before
+
+
+class _Greeter(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"hello")
+        transport.close()
 
 
 def _no_pipe() -> tuple[int, int]:

@@ -88,4 +88,5 @@ def _sandbox_spec(parts: Parts, tools: list[InstalledTool]) -> SandboxSpec:
         disk_mib=parts.need.disk_mib,
         image=parts.spec.image,
         tools=tuple(ToolMount(tool.folder, tool.guest_folder) for tool in tools),
+        ports=parts.network.ports(parts.context.provider.capabilities),
     )

@@ -16,8 +16,8 @@ from tatin_jobs.states import Reason
 from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.repository.prepared import PreparedRepo
 from worker.repository.small import as_files
-from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, Sandbox
-from worker.sandboxes.transfer import copy_file, feed
+from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, CommandResult, Sandbox
+from worker.sandboxes.transfer import feed
 
 CLONE_SECONDS = 900
 NO_PROGRAM = 127
@@ -53,8 +53,9 @@ async def clone_into(
     base_index = f"{run_path}/{BASE_INDEX_NAME}"
     try:
         async with asyncio.timeout(timeout_seconds):
-            if await _put(sandbox, prepared, repo_path):
-                status, stderr = await _check_out(sandbox, repo_path, base_index)
+            done = await _put_and_check_out(sandbox, prepared, repo_path, base_index)
+            if done is not None:
+                status, stderr = done.exit_status, done.stderr.decode(errors="replace")
             else:
                 argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index, *_CHECK_OUT]
                 async with sandbox.exec(argv, env=_GIT_ENV, cwd="/") as process:
@@ -71,22 +72,23 @@ async def clone_into(
         raise _failure(sandbox, status, stderr)
 
 
-async def _put(sandbox: Sandbox, prepared: PreparedRepo, repo_path: str) -> bool:
-    """Write a small repository as the few files that it is, where the sandbox has a way for such. False: it has not, or
-    this is none, and nothing was written."""
+async def _put_and_check_out(
+    sandbox: Sandbox, prepared: PreparedRepo, repo_path: str, base_index: str
+) -> CommandResult | None:
+    """What the script does, for a small repository as the few files that it is, where the sandbox has a way for such.
+    None: it has not, or this is none, and nothing was done."""
     files = as_files(prepared.tar, prepared.commit)
     if files is None:
-        return False
+        return None
     files = {**files, "config": _config(prepared).encode(), "info/": b"", "hooks/": b""}
-    return await sandbox.put({f"{repo_path}/.git/{name}": data for name, data in files.items()}, 0o644)
-
-
-async def _check_out(sandbox: Sandbox, repo_path: str, base_index: str) -> tuple[int, str]:
-    """What the script does once the repository is there: the exit status and the end of stderr."""
-    done = await sandbox.run_short(_CHECK_OUT, env=_GIT_ENV, cwd=repo_path)
-    if done.exit_status == 0:
-        await copy_file(sandbox, f"{repo_path}/.git/index", base_index)
-    return done.exit_status, done.stderr.decode(errors="replace")
+    return await sandbox.put_and_run(
+        {f"{repo_path}/.git/{name}": data for name, data in files.items()},
+        0o644,
+        _CHECK_OUT,
+        (f"{repo_path}/.git/index", base_index),
+        env=_GIT_ENV,
+        cwd=repo_path,
+    )
 
 
 def _config(prepared: PreparedRepo) -> str:

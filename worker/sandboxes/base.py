@@ -74,6 +74,8 @@ class SandboxSpec:
     disk_mib: int
     image: str = "tatin"
     tools: tuple[ToolMount, ...] = ()
+    ports: tuple[int, ...] = ()
+    """What ``serve`` will be asked for, for who can have it ready from the start."""
 
 
 @dataclass(frozen=True)
@@ -221,14 +223,24 @@ class Sandbox(ABC):
         """
         return False
 
-    async def copy(self, source: str, target: str) -> bool:
-        """Copy a plain file of the guest, with its times, where this kind of sandbox has a shorter way than ``cp`` over
-        ``exec``; False: it has not, or not for as long a one, and nothing was copied.
+    async def put_and_run(
+        self,
+        files: Mapping[str, bytes],
+        mode: int,
+        argv: Sequence[str],
+        copy: tuple[str, str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = GUEST_HOME,
+    ) -> CommandResult | None:
+        """``put``, then ``run_short``, then, where that succeeded, a copy of one plain file (source, target) with its
+        times: at one go, where this kind of sandbox has a way for that. None: it has not, or not for as much, and
+        nothing was done.
 
         Raises:
-            SandboxError: it could not be copied.
+            SandboxError: the guest could start nothing, or could not take the files or the copy.
         """
-        return False
+        return None
 
     @abstractmethod
     async def start(self, spec: StartSpec) -> Run:

@@ -34,19 +34,6 @@ async def push_files(sandbox: Sandbox, files: Mapping[str, bytes], mode: int = 0
         await push_tar(sandbox, [_pack(files, mode)], "/")
 
 
-async def copy_file(sandbox: Sandbox, source: str, target: str) -> None:
-    """Copy a plain file of the guest, with its times.
-
-    Raises:
-        SandboxError: it could not be copied.
-    """
-    if not await sandbox.copy(source, target):
-        done = await sandbox.run(["cp", "-p", source, target])
-        if done.exit_status:
-            seen = done.stderr.decode(errors="replace").strip()
-            raise SandboxError(f"A file of sandbox '{sandbox.name}' could not be copied.", seen=seen)
-
-
 async def push_tar(sandbox: Sandbox, parts: Sequence[bytes | Path], target: str) -> None:
     """Unpack a tar, given as bytes or files to be read one after the other, in the folder ``target`` of the guest.
 

@@ -156,6 +156,7 @@ class BwrapProvider(SandboxProvider):
             },
             "errors": str(layout.root / ERRORS_FILE),
             "uid": GUEST_UID,
+            "ports": list(spec.ports),
         }
         try:
             async with asyncio.timeout(READY_SECONDS):

@@ -7,9 +7,9 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tatin_jobs.errors import SandboxError
 from worker.sandboxes.base import (
@@ -23,6 +23,7 @@ from worker.sandboxes.base import (
     StartSpec,
 )
 from worker.sandboxes.bwrap.cpu import tree_cpu_seconds
+from worker.sandboxes.bwrap.guest_process import Answer, BwrapProcess
 from worker.sandboxes.bwrap.inside import kill_inside, kill_tree
 from worker.sandboxes.bwrap.late_server import LateServer
 from worker.sandboxes.bwrap.limits import Limits
@@ -33,6 +34,7 @@ from worker.sandboxes.bwrap.short_file import ShortFile, no_input
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
 PACKET_BYTES = MOST_BYTES - 20_000
+SHORT_OUTPUT_BYTES = 65_536
 PUT_BYTES = 28_000
 """Of files in one request."""
 ANSWER_BYTES = 64
@@ -47,8 +49,6 @@ HELLO = 0
 ENDED = -1
 """Numbers of what the warden says unasked."""
 STREAMS = ("stdin", "stdout", "stderr")
-READS_AT_ONCE = 8
-"""After so many everybody else in the loop has a turn, for a program may print without end."""
 
 
 class BwrapSandbox(Sandbox):
@@ -73,7 +73,11 @@ class BwrapSandbox(Sandbox):
         self._next = 0
         self._room = bytearray(ANSWER_BYTES)
         self._loop = asyncio.get_running_loop()
-        self._answers: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
+        self._answers: dict[int, Answer] = {}
+        self._following: dict[str, BwrapProcess] = {}
+        """Folder of a run -> what it prints from its start on, for whoever follows it first."""
+        self._listening: dict[int, int] = {}
+        """Port -> its listening socket, until it is served."""
         self._servers: list[LateServer] = []
         self._dead = asyncio.Event()
         self._closing = False
@@ -104,9 +108,31 @@ class BwrapSandbox(Sandbox):
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME, most: int = 65_536
     ) -> CommandResult:
         """Into memory of a fixed length instead of pipes, with nothing to watch meanwhile."""
-        body = {"op": "exec", "argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}
+        return await self._run_short({"argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}, most)
+
+    async def put_and_run(
+        self,
+        files: Mapping[str, bytes],
+        mode: int,
+        argv: Sequence[str],
+        copy: tuple[str, str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = GUEST_HOME,
+    ) -> CommandResult | None:
+        if _size(files) > PUT_BYTES:
+            return None
+        more = {"files": dict(files), "mode": mode, "copy": copy}
+        done = await self._run_short(
+            {"argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd, **more}, SHORT_OUTPUT_BYTES
+        )
+        if done.exit_status < 0:
+            raise self._not_put(-done.exit_status)
+        return done
+
+    async def _run_short(self, body: Mapping[str, Any], most: int) -> CommandResult:
         with no_input() as stdin, ShortFile(most) as stdout, ShortFile(SHORT_ERROR_BYTES) as stderr:
-            number, answer = self._send(body, [stdin, stdout.fd, stderr.fd])
+            number, answer = self._send({"op": "exec", **body}, [stdin, stdout.fd, stderr.fd])
             try:
                 status, _ = await answer
             except BaseException:
@@ -117,36 +143,36 @@ class BwrapSandbox(Sandbox):
     async def start(self, spec: StartSpec) -> Run:
         folder = run_folder(spec.label)
         body = {"op": "start", "folder": folder, "spec": launcher_spec(spec, {**self._env, **spec.env})}
-        status, _ = await self._ask(body)
+        process = self._following[folder] = self._open(body, ["stdout"])
+        status, _ = await self._answered(process.answer, "start")
         if status:
+            self._following.pop(folder).close()
             raise SandboxError(
                 f"'{spec.label}' cannot be started in sandbox '{self.name}'.", seen=f"{folder}: {os.strerror(status)}"
             )
-        return LaunchedRun(lambda args: self._piped({"op": "launcher", "args": list(args)}, ["stdout"]), folder)
+        return LaunchedRun(self._launcher, folder)
 
     async def put(self, files: Mapping[str, bytes], mode: int) -> bool:
         """Small files are written by the warden itself."""
-        if sum(map(len, files.values())) > PUT_BYTES:
+        if _size(files) > PUT_BYTES:
             return False
         status, _ = await self._ask({"op": "write", "files": dict(files), "mode": mode})
         if status:
-            raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
+            raise self._not_put(status)
         return True
 
-    async def copy(self, source: str, target: str) -> bool:
-        status, _ = await self._ask({"op": "copy", "source": source, "target": target})
-        if status == errno.EFBIG:
-            return False
-        if status:
-            seen = f"{source}, {target}: {os.strerror(status)}"
-            raise SandboxError(f"A file of sandbox '{self.name}' could not be copied.", seen=seen)
-        return True
+    def _not_put(self, number: int) -> SandboxError:
+        return SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(number))
 
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        status, fds = await self._ask({"op": "listen", "port": port})
-        if status or not fds:
-            raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=os.strerror(status))
-        listener = socket.socket(fileno=fds[0])
+        fd = self._listening.pop(port, None)
+        if fd is None:
+            status, fds = await self._ask({"op": "listen", "ports": [port]})
+            if status or not fds:
+                seen = os.strerror(status or errno.EMFILE)
+                raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=seen)
+            fd = fds[0]
+        listener = socket.socket(fileno=fd)
         listener.setblocking(False)
         self._servers.append(LateServer(listener, protocol))
 
@@ -180,9 +206,11 @@ class BwrapSandbox(Sandbox):
 
     async def make(self, making: Mapping[str, Any]) -> None:
         """Have the warden make the guest (``making``: its request). Raises SandboxError."""
-        status, _ = await self._send({"op": "make", **making})[1]
-        if status:
-            raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status))
+        status, fds = await self._send({"op": "make", **making})[1]
+        if status or len(fds) < len(making["ports"]):
+            close_all(fds)
+            raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status or errno.EMFILE))
+        self._listening = dict(zip(making["ports"], fds, strict=True))
         self._watches = [asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all))]
         if not self._limits.folders:
             self._watches.append(asyncio.create_task(self._limits.watch(self.warden)))
@@ -223,8 +251,32 @@ class BwrapSandbox(Sandbox):
     # Inside
 
     @asynccontextmanager
-    async def _piped(self, body: dict[str, Any], streams: Sequence[str] = STREAMS) -> AsyncIterator[BwrapProcess]:
-        process, theirs = BwrapProcess(self), []
+    async def _piped(self, body: dict[str, Any]) -> AsyncIterator[BwrapProcess]:
+        process = self._open(body, STREAMS)
+        try:
+            yield process
+        finally:
+            if not process.answer.done():
+                await process.kill()
+            process.close()
+
+    @asynccontextmanager
+    async def _printed(self, process: BwrapProcess) -> AsyncIterator[BwrapProcess]:
+        """What the warden prints, until nobody reads it any more."""
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def _launcher(self, args: Sequence[str]) -> AbstractAsyncContextManager[GuestProcess]:
+        command, folder, *offsets = args
+        if command == "follow" and folder in self._following and not any(map(int, offsets)):
+            return self._printed(self._following.pop(folder))
+        return self._printed(self._open({"op": "launcher", "args": list(args)}, ["stdout"]))
+
+    def _open(self, body: dict[str, Any], streams: Sequence[str]) -> BwrapProcess:
+        """Ask for something that has pipes. Raises SandboxError."""
+        process, theirs = BwrapProcess(self.tell), []
         try:
             for stream in streams:
                 theirs.append(process.open(stream))
@@ -237,21 +289,16 @@ class BwrapSandbox(Sandbox):
             raise
         finally:
             close_all(theirs)
-        try:
-            yield process
-        finally:
-            if not process.answer.done():
-                await process.kill()
-            process.close()
+        return process
 
-    def _send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[tuple[int, list[int]]]]:
+    def _send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> tuple[int, Answer]:
         if self._dead.is_set():
             raise SandboxError(f"Sandbox '{self.name}' is dead.", seen=self._death())
         self._next += 1
         data = pack({"id": self._next, **body})
         if len(data) > PACKET_BYTES:
             raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
-        answer: asyncio.Future[tuple[int, list[int]]] = self._loop.create_future()
+        answer: Answer = self._loop.create_future()
         self._answers[self._next] = answer
         try:
             self._sender.send(self._next, data, fds)
@@ -270,14 +317,16 @@ class BwrapSandbox(Sandbox):
         return SandboxError(f"Sandbox '{self.name}' cannot be reached.", seen=str(error))
 
     async def _ask(self, body: dict[str, Any]) -> tuple[int, list[int]]:
-        _, answer = self._send(body)
-        late = self._loop.call_later(ANSWER_SECONDS, self._give_up, answer, body["op"])
+        return await self._answered(self._send(body)[1], body["op"])
+
+    async def _answered(self, answer: Answer, op: str) -> tuple[int, list[int]]:
+        late = self._loop.call_later(ANSWER_SECONDS, self._give_up, answer, op)
         try:
             return await answer
         finally:
             late.cancel()
 
-    def _give_up(self, answer: asyncio.Future[tuple[int, list[int]]], op: str) -> None:
+    def _give_up(self, answer: Answer, op: str) -> None:
         if not answer.done():
             answer.set_exception(self._no_answer(op))
 
@@ -330,6 +379,9 @@ class BwrapSandbox(Sandbox):
         self._control.close()
         if not self._closing:
             self._note_limits()
+        for process in self._following.values():
+            process.close()
+        close_all(self._listening.values())
         self._dead.set()
         error = SandboxError(f"Sandbox '{self.name}' died.", seen=self._death())
         for answer in self._answers.values():
@@ -350,89 +402,5 @@ class BwrapSandbox(Sandbox):
         self._peak_mib = self._limits.peak_mib() or self._peak_mib
 
 
-class BwrapProcess(GuestProcess):
-    """A program in the guest; ``_pipes``: our ends of those that it has, which do not block.
-
-    They are read and written here, without asyncio's transports: most programs are given nothing and print little.
-    """
-
-    number: int
-    answer: asyncio.Future[tuple[int, list[int]]]
-
-    def __init__(self, sandbox: BwrapSandbox) -> None:
-        self._sandbox = sandbox
-        self._pipes: dict[str, int] = {}
-        self._reads = 0
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._loop = asyncio.get_running_loop()
-
-    def open(self, stream: str) -> int:
-        """Make a pipe; returns the program's end. Raises OSError."""
-        read, write = os.pipe()
-        ours, theirs = (write, read) if stream == "stdin" else (read, write)
-        os.set_blocking(ours, False)
-        self._pipes[stream] = ours
-        return theirs
-
-    async def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest and (fd := self._pipes.get("stdin")) is not None:
-            try:
-                rest = rest[os.write(fd, rest) :]
-            except BlockingIOError:
-                await self._ready(fd, self._loop.add_writer, self._loop.remove_writer)
-            except BrokenPipeError:
-                return
-
-    async def close_stdin(self) -> None:
-        self._close("stdin")
-
-    async def read(self, stream: Literal["stdout", "stderr"], limit: int = 65_536) -> bytes:
-        self._reads += 1
-        if self._reads % READS_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        while (fd := self._pipes.get(stream)) is not None:
-            try:
-                data = os.read(fd, limit)
-            except BlockingIOError:
-                await self._ready(fd, self._loop.add_reader, self._loop.remove_reader)
-                continue
-            if not data:
-                self._close(stream)
-            return data
-        return b""
-
-    async def _ready(self, fd: int, add: Callable[..., None], remove: Callable[[int], object]) -> None:
-        """Return when the pipe can be read or written, or was closed here."""
-        ready = self._waiting[fd] = self._loop.create_future()
-        add(fd, _set, ready)
-        try:
-            await ready
-        finally:
-            if self._waiting.pop(fd, None):
-                remove(fd)
-
-    async def wait(self) -> int:
-        return (await asyncio.shield(self.answer))[0]
-
-    async def kill(self) -> None:
-        self._sandbox.tell({"op": "kill", "id": self.number})
-
-    def close(self) -> None:
-        """Let go of the pipes."""
-        for stream in list(self._pipes):
-            self._close(stream)
-
-    def _close(self, stream: str) -> None:
-        fd = self._pipes.pop(stream, None)
-        if fd is None:
-            return
-        if ready := self._waiting.pop(fd, None):
-            (self._loop.remove_writer if stream == "stdin" else self._loop.remove_reader)(fd)
-            _set(ready)
-        os.close(fd)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+def _size(files: Mapping[str, bytes]) -> int:
+    return sum(map(len, files.values()))

@@ -6,16 +6,23 @@ signalled or traced from. It holds the only descriptor that the worker reads fro
 with descriptors passed along; an answer is two numbers as text:
 
     (none)                                   ->  0 PID      this is the warden
-    {op: make, id, ...}                      ->  ID STATUS  when the guest is ready, or cannot be (``entering``)
+    {op: make, id, ports, ...}               ->  ID STATUS  when the guest is ready (``entering``), with what ``listen``
+                                                            gives, or cannot be
     {op: exec, id, argv, env, cwd} + 3 fds   ->  ID STATUS  when it has ended
-    {op: start, id, folder, spec}            ->  ID STATUS  when it runs, watched from here, or could not be started
-    {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there
+    {..., files, mode, copy}                 ->  ID STATUS  the same, and ``write`` before it, and where it succeeded a
+                                                            copy after it, of [SOURCE, TARGET] with its times; negative
+                                                            when one of these failed
+    {op: start, id, folder, spec} + 1 fd     ->  ID STATUS  when it runs, watched from here, or could not be started;
+                                                            then as {op: launcher, args: [follow, FOLDER, 0, 0]}
+    {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there, or
+                                                            nobody reads it any more
     {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
-    {op: copy, id, source, target}           ->  ID STATUS  when the file is copied with its times, or cannot be
-    {op: kill, id}                               its process group, or what prints for it
+    {op: kill, id}                               its process group
     {op: kill_all, id}                       ->  ID 0 when nothing but its first process is left
-    {op: listen, id, port}                   ->  ID STATUS + 1 fd: a listening socket of the guest's loopback
+    {op: listen, id, ports}                  ->  ID STATUS + an fd for each: a listening socket of the guest's loopback
     (none)                                   ->  -1 STATUS  bwrap has ended, and the guest with it
+
+What a job always asks for is asked at one go: a request and its answer cost worker and warden 0.3 ms together.
 
 It is the launcher's watcher itself, where other guests have a process for each run, and waits for nothing but the next
 thing to do: a pipe that nobody reads, or that the guest put in the place of a file, holds up nothing. What a guest can
@@ -23,22 +30,19 @@ do is to stop a program before it has begun, which holds the warden up: the work
 """
 
 import _signal  # type: ignore[import-not-found]  # signal without its enums, which copy a dozen pages in each fork
-import errno
 import os
 import select
 import socket
-import stat
 import sys
 import time
 
 import entering  # type: ignore[import-not-found]  # these lie beside this file, or in the folder above (``fork_server``)
 import launcher  # type: ignore[import-not-found]
 import packets  # type: ignore[import-not-found]
+import warden_files  # type: ignore[import-not-found]
 
 ROOM = bytearray(packets.MOST_BYTES)
 """For a request. It was made before the fork: memory of such a size is mapped anew each time."""
-MOST_COPIED = 1 << 20
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 FIRST_TO_GO = 500
 """What the kernel adds to the badness of everything but us when the guest's memory is used up: who collects its results
 must outlive whoever used it."""
@@ -76,8 +80,9 @@ def take_signals():
 
 
 class Guest:
-    """The guest and what runs in it. ``over``: bwrap has ended. ``running``: pid -> number of the request;
-    ``programs``: folder of a run -> what it is; ``printing``: number of the request -> what is printed for it."""
+    """The guest and what runs in it. ``over``: bwrap has ended. ``running``: pid -> number of the request; ``copies``:
+    number of the request -> what is copied where when that has succeeded; ``programs``: folder of a run -> what it is;
+    ``printing``: number of the request -> what is printed for it."""
 
     def __init__(self, control, userns):
         self.control = control
@@ -87,6 +92,7 @@ class Guest:
         self.badness = os.open("/proc/self/oom_score_adj", os.O_RDWR)  # while it is ours to open
         self.own_badness = int(os.read(self.badness, 16))  # less than that it may not become again
         self.running = {}
+        self.copies = {}
         self.programs = {}
         self.printing = {}
 
@@ -115,53 +121,72 @@ class Guest:
             program.tick()
         for number, printer in list(self.printing.items()):
             if printer.push():
-                self.end_printing(number, 0)
+                os.close(self.printing.pop(number).fd)
+                self.answer(number, 0)
 
     # What is asked for
 
     def handle(self, request, fds):
         op, number = request["op"], request["id"]
         if op == "make":
-            self.answer(number, outcome(self.make, request))
+            self.make(number, request)
         elif op == "exec":
             self.exec(number, request, fds)
         elif op == "start":
-            self.answer(number, outcome(self.start, request["folder"], request["spec"]))
+            self.start(number, request, fds[0])
         elif op == "launcher":
             self.launcher(number, request["args"], fds[0])
         elif op == "write":
-            self.answer(number, outcome(write_files, request["files"], request["mode"]))
-        elif op == "copy":
-            self.answer(number, outcome(copy_file, request["source"], request["target"]))
+            self.answer(number, outcome(warden_files.write_all, request["files"], request["mode"]))
         elif op == "kill":
             self.kill(number)
         elif op == "kill_all":
             self.kill_all()
             self.answer(number, 0)
         elif op == "listen":
-            self.listen(number, request["port"])
+            self.listen(number, request["ports"])
 
-    def make(self, request):
+    def make(self, number, request):
         try:
             self.made = entering.make(request, self.userns)
         except OSError as error:
             print(f"tatin: {error}", file=sys.stderr, flush=True)  # which is the guest's file of errors by then
-            raise
+            self.answer(number, error.errno or 1)
+        else:
+            self.listen(number, request["ports"])
 
     def exec(self, number, request, fds):
+        if "files" in request and (failed := outcome(warden_files.write_all, request["files"], request["mode"])):
+            self.answer(number, -failed)
+        else:
+            self.spawn(number, request, fds)
+        for fd in fds:
+            os.close(fd)
+
+    def spawn(self, number, request, fds):
         try:
             pid = self.first_to_go(launcher.spawn, request["argv"], request["env"], request["cwd"], fds)
-            self.running[pid] = number
         except OSError as error:
             try:
                 os.write(fds[2], launcher.why_not(error, request["argv"]))
             except OSError:
                 pass  # nobody reads it any more
             self.answer(number, launcher.not_started(error))
-        for fd in fds:
-            os.close(fd)
+        else:
+            self.running[pid] = number
+            if "copy" in request:
+                self.copies[number] = request["copy"]
 
-    def start(self, folder, spec):
+    def start(self, number, request, fd):
+        folder = request["folder"]
+        failed = outcome(self.begin, folder, request["spec"])
+        self.answer(number, failed)
+        if failed:
+            os.close(fd)
+        else:
+            self.launcher(number, ["follow", folder, 0, 0], fd)
+
+    def begin(self, folder, spec):
         files = launcher.make_files(folder)
         self.programs[folder] = self.first_to_go(launcher.Program, files, spec)
 
@@ -188,15 +213,19 @@ class Guest:
             program.stop(float(arguments[2]))
             self.printing[number] = Printer(fd, nothing_until(lambda: program.exit))
 
-    def listen(self, number, port):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
-            try:
-                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                server.bind(("127.0.0.1", port))
-                server.listen(64)
-                socket.send_fds(self.control, [b"%d 0" % number], [server.fileno()])
-            except OSError as error:
-                self.answer(number, error.errno or 1)
+    def listen(self, number, ports):
+        servers = []
+        try:
+            for port in ports:
+                servers.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                servers[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                servers[-1].bind(("127.0.0.1", port))
+                servers[-1].listen(64)
+            socket.send_fds(self.control, [b"%d 0" % number], [server.fileno() for server in servers])
+        except OSError as error:
+            self.answer(number, error.errno or 1)
+        for server in servers:
+            server.close()
 
     # What has ended
 
@@ -214,21 +243,20 @@ class Guest:
                 self.answer(-1, launcher.exit_code(status))
             number = self.running.pop(pid, None)
             if number is not None:
-                self.answer(number, launcher.exit_code(status))
+                self.answer(number, self.copied(number, launcher.exit_code(status)))
             for program in self.programs.values():
                 if program.runs and program.pid == pid:
                     program.reaped(status)
+
+    def copied(self, number, status):
+        """The status of a program that has ended, and what is to be copied then; that of the copy if it failed."""
+        copy = self.copies.pop(number, None)
+        return -outcome(warden_files.copy, *copy) if copy and not status else status
 
     def kill(self, number):
         for pid, running in self.running.items():
             if running == number:
                 signal_group(pid)
-        if number in self.printing:
-            self.end_printing(number, 137)
-
-    def end_printing(self, number, status):
-        os.close(self.printing.pop(number).fd)
-        self.answer(number, status)
 
     def kill_all(self):
         """By the guest's first process, which alone the kernel spares: anybody else in there might be killed first."""
@@ -287,61 +315,6 @@ def outcome(do, *arguments):
     except OSError as error:
         return error.errno or 1
     return 0
-
-
-def write_files(files, mode):
-    """Folders are made, what is in the place of a file is replaced: never followed, never waited for."""
-    for path, data in files.items():
-        folder, _, name = path.rpartition("/")
-        if not name:
-            make_folder(folder)
-            continue
-        try:
-            replace_file(path, data, mode)
-        except FileNotFoundError:
-            make_folder(folder)
-            replace_file(path, data, mode)
-
-
-def make_folder(path):
-    """With those above it, which are there in most cases."""
-    try:
-        os.mkdir(path)
-    except FileNotFoundError:
-        make_folder(path.rpartition("/")[0])
-        os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-
-
-def copy_file(source, target):
-    """A plain file, and no long one."""
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        seen = os.fstat(fd)
-        data = os.read(fd, min(seen.st_size, MOST_COPIED) + 1)
-    finally:
-        os.close(fd)
-    if len(data) > MOST_COPIED or len(data) != seen.st_size:
-        raise OSError(errno.EFBIG, source)
-    replace_file(target, data, stat.S_IMODE(seen.st_mode), (seen.st_atime_ns, seen.st_mtime_ns))
-
-
-def replace_file(path, data, mode, times=None):
-    try:
-        fd = os.open(path, NEW_FILE, mode)
-    except FileExistsError:
-        os.unlink(path)
-        fd = os.open(path, NEW_FILE, mode)
-    try:
-        os.fchmod(fd, mode)
-        while data:
-            data = data[os.write(fd, data) :]
-        if times:
-            os.utime(fd, ns=times)
-    finally:
-        os.close(fd)
 
 
 def signal_group(pid):
