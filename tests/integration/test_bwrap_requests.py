@@ -110,6 +110,7 @@ async def test_a_run_that_nobody_reads_to_its_end_holds_nothing_up_and_leaves_no
     await guest.kill_all()
     assert (await run.status()).exit_status == 137
     assert await guest.close()
+    await guest.gone()
     assert _open_files() <= before
 
 

@@ -38,7 +38,7 @@ from worker.sandboxes.removal import remove_tree
 
 READY_SECONDS = 20.0
 OPEN_FILES = 65_536
-FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.6
+FIRST_PAUSE, LAST_PAUSE, LONGER = 0.0002, 0.6, 1.5
 USER_PATH = ("/home/agent/.local/bin",)
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 ERRORS_FILE = "bwrap.err"
@@ -91,6 +91,8 @@ class BwrapProvider(SandboxProvider):
         if sandbox is None or not await sandbox.close():
             await self._kill_noted(name)
         await self._clear(name, has_ended=sandbox is not None and sandbox.has_ended)
+        if sandbox is not None:
+            await sandbox.gone()
         self._live.pop(name, None)
         if (self._root / name).exists():
             raise SandboxError(f"Sandbox '{name}' is still there.")
@@ -163,6 +165,7 @@ class BwrapProvider(SandboxProvider):
                 await sandbox.make(making)
         except (SandboxError, TimeoutError) as error:
             await sandbox.close()
+            await sandbox.gone()
             del self._live[spec.name]
             if not sandbox.warden:
                 self._wardens.give_up()  # it took what it was told, and forked nobody
@@ -205,7 +208,7 @@ def _remove_cgroups(limits: Limits) -> None:
             if pause > LAST_PAUSE:
                 raise
             time.sleep(pause)
-            pause *= 2
+            pause *= LONGER
         else:
             return
 

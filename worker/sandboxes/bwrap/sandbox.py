@@ -79,6 +79,7 @@ class BwrapSandbox(Sandbox):
         self._listening: dict[int, int] = {}
         """Port -> its listening socket, until it is served."""
         self._servers: list[LateServer] = []
+        self._ended = asyncio.Event()
         self._dead = asyncio.Event()
         self._closing = False
         self._oom_kills = 0
@@ -216,8 +217,8 @@ class BwrapSandbox(Sandbox):
             self._watches.append(asyncio.create_task(self._limits.watch(self.warden)))
 
     async def close(self) -> bool:
-        """End it: the warden ends the guest when nothing more is asked, and then itself. False: it did not, and was
-        killed with all that is below it."""
+        """End it: the warden ends the guest when nothing more is asked, and then itself, for which ``gone`` waits.
+        False: the guest did not end, and was killed with its warden."""
         self._closing = True
         for watch in self._watches:
             watch.cancel()
@@ -225,9 +226,16 @@ class BwrapSandbox(Sandbox):
             server.close()
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
+        return await self._within_time(self._ended)
+
+    async def gone(self) -> None:
+        """Return when its warden is gone too, after ``close``."""
+        await self._within_time(self._dead)
+
+    async def _within_time(self, event: asyncio.Event) -> bool:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._dead.wait()
+                await event.wait()
         except TimeoutError:
             await self._kill()
             return False
@@ -355,6 +363,7 @@ class BwrapSandbox(Sandbox):
             return
         if number == ENDED:
             self._status = status
+            self._ended.set()
             return
         answer = self._answers.pop(number, None)
         if answer is not None and not answer.done():
@@ -382,6 +391,7 @@ class BwrapSandbox(Sandbox):
         for process in self._following.values():
             process.close()
         close_all(self._listening.values())
+        self._ended.set()
         self._dead.set()
         error = SandboxError(f"Sandbox '{self.name}' died.", seen=self._death())
         for answer in self._answers.values():
