@@ -167,9 +167,15 @@ async def test_files_a_program_over_them_and_a_copy_go_at_once_or_not_at_all(san
     failed = await sandbox.put_and_run({f"{GUEST_HOME}/in": b""}, 0o640, ["sh", "-c", "exit 3"], (one, f"{one}/two"))
     assert failed is not None
     assert failed.exit_status == 3
-    for files, copy in (({f"{one}/in": b""}, (one, two)), ({}, (f"{GUEST_HOME}/none", two)), ({}, (GUEST_HOME, two))):
-        with pytest.raises(SandboxError, match="could not be put"):
-            await sandbox.put_and_run(files, 0o640, ["true"], copy)
+    for files, command, source in (
+        ({f"{one}/in": b""}, "true", one),
+        ({}, "true", f"{GUEST_HOME}/none"),
+        ({}, "true", GUEST_HOME),
+        ({}, "mkfifo pipe", f"{GUEST_HOME}/pipe"),
+        ({}, "truncate -s 100M long", f"{GUEST_HOME}/long"),
+    ):
+        with pytest.raises(SandboxError, match="could not be written"):
+            await sandbox.put_and_run(files, 0o640, command.split(), (source, two))
 
 
 async def test_files_are_pushed_with_their_folders(sandbox: Sandbox) -> None:

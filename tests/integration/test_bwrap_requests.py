@@ -1,4 +1,4 @@
-"""Requests to a warden that is busy meanwhile: they wait, and none is lost."""
+"""Requests to a warden, and what they leave open: also when it is busy meanwhile, or nobody waits for the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,9 +108,81 @@ async def test_a_run_that_nobody_reads_to_its_end_holds_nothing_up_and_leaves_no
         break
     assert (await guest.run(["echo", "well"])).stdout == b"well\n"
     await guest.kill_all()
+    await run.stop(0)
     assert (await run.status()).exit_status == 137
     assert await guest.close()
     await guest.gone()
+    assert _open_files() < before  # its own socket is closed
+
+
+async def test_a_follower_that_leaves_a_quiet_run_is_noticed(guest: BwrapSandbox) -> None:
+    run = await guest.start(StartSpec(argv=("sh", "-c", "echo up; exec sleep 100"), cwd=GUEST_HOME, label="quiet"))
+    held = len(os.listdir(f"/proc/{guest.warden}/fd"))
+    for offset in (1, 0, 0, 0):
+        async with aclosing(run.follow(offset)) as follow:  # type: ignore[type-var]
+            assert (await anext(follow)).data == b"up\n"[offset:]
+    await guest.run(["true"])
+    assert len(os.listdir(f"/proc/{guest.warden}/fd")) < held
+
+
+async def test_a_start_that_is_refused_or_given_up_leaves_nothing_open(guest: BwrapSandbox) -> None:
+    spec = StartSpec(argv=("echo", "well"), cwd=GUEST_HOME, label="once")
+    run = await guest.start(spec)
+    before = _open_files()
+    with pytest.raises(SandboxError, match="cannot be started"):
+        await guest.start(spec)
+    with busy(guest):
+        given_up = asyncio.create_task(guest.start(replace(spec, label="never")))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+    assert _open_files() == before
+    assert [chunk.data async for chunk in run.follow()] == [b"well\n"]
+
+
+async def test_a_port_of_a_guest_that_died_is_nobody_elses(tmp_path: Path) -> None:
+    """A descriptor's number is given away again at once."""
+    home = Home(tmp_path / "home")
+    home.prepare()
+    provider = BwrapProvider(home, home.id())
+    names = [f"tatin-{home.id()}-ports-{number}" for number in (1, 2)]
+    specs = [SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000, ports=(4018,)) for name in names]
+    one = await provider.create(specs[0])
+    os.kill(one.warden, signal.SIGKILL)
+    await one.wait_dead()
+    two = await provider.create(specs[1])
+    try:
+        with pytest.raises(SandboxError, match="is dead"):
+            await one.serve(4018, _Greeter)
+        await provider.destroy(names[0])
+        await two.serve(4018, _Greeter)
+        assert await _greeted(two) == b"b'hello'\n"
+    finally:
+        await provider.destroy(names[1])
+
+
+async def test_ports_that_come_when_nobody_waits_any_more_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    provider = BwrapProvider(home, home.id())
+    spec = SandboxSpec(name=f"tatin-{home.id()}-ports-1", cpus=1, memory_mib=512, disk_mib=1000)
+    await provider.create(spec)
+    await provider.destroy(spec.name)
+    before, receive = _open_files(), BwrapSandbox._receive
+
+    def receive_and_give_up(sandbox: BwrapSandbox) -> None:
+        receive(sandbox)
+        if sandbox.warden and not sandbox._answers:
+            making.cancel()
+
+    monkeypatch.setattr(BwrapSandbox, "_receive", receive_and_give_up)
+    making = asyncio.create_task(provider.create(replace(spec, ports=(4018,))))
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    monkeypatch.undo()
+    await provider.destroy(spec.name)
     assert _open_files() <= before
 
 
@@ -133,16 +205,22 @@ async def test_a_port_that_is_ready_from_the_start_is_served_or_closed(tmp_path:
     before = _open_files()
     guest = await provider.create(replace(spec, ports=(4018, 4019)))
     try:
+        async with guest.python("import socket; socket.create_connection(('127.0.0.1', 4018))") as process:
+            assert await process.wait() == 0
         await guest.serve(4018, _Greeter)
-        read = "import socket; print(socket.create_connection(('127.0.0.1', 4018)).recv(9))"
-        async with guest.python(read) as process:
-            assert await process.read("stdout") == b"b'hello'\n"
+        assert await _greeted(guest) == b"b'hello'\n"
         with pytest.raises(SandboxError, match="cannot be served"):
             await guest.serve(4018, _Greeter)
     finally:
         await provider.destroy(name)
     await asyncio.sleep(0)
     assert _open_files() <= before
+
+
+async def _greeted(guest: BwrapSandbox) -> bytes:
+    read = "import socket; print(socket.create_connection(('127.0.0.1', 4018)).recv(9))"
+    async with guest.python(read) as process:
+        return await process.read("stdout")
 
 
 class _Greeter(asyncio.Protocol):

@@ -90,9 +90,11 @@ class BwrapProvider(SandboxProvider):
         sandbox = self._live.get(name)
         if sandbox is None or not await sandbox.close():
             await self._kill_noted(name)
-        await self._clear(name, has_ended=sandbox is not None and sandbox.has_ended)
-        if sandbox is not None:
-            await sandbox.gone()
+        try:
+            await self._clear(name, has_ended=sandbox is not None and sandbox.has_ended)
+        finally:
+            if sandbox is not None:
+                await sandbox.gone()
         self._live.pop(name, None)
         if (self._root / name).exists():
             raise SandboxError(f"Sandbox '{name}' is still there.")

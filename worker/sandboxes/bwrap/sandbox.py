@@ -76,8 +76,8 @@ class BwrapSandbox(Sandbox):
         self._answers: dict[int, Answer] = {}
         self._following: dict[str, BwrapProcess] = {}
         """Folder of a run -> what it prints from its start on, for whoever follows it first."""
-        self._listening: dict[int, int] = {}
-        """Port -> its listening socket, until it is served."""
+        self._listening: dict[int, socket.socket] = {}
+        """By port, until it is served."""
         self._servers: list[LateServer] = []
         self._ended = asyncio.Event()
         self._dead = asyncio.Event()
@@ -123,12 +123,13 @@ class BwrapSandbox(Sandbox):
     ) -> CommandResult | None:
         if _size(files) > PUT_BYTES:
             return None
-        more = {"files": dict(files), "mode": mode, "copy": copy}
+        more = {"files": dict(files), "mode": mode, "copy": list(copy)}
         done = await self._run_short(
             {"argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd, **more}, SHORT_OUTPUT_BYTES
         )
         if done.exit_status < 0:
-            raise self._not_put(-done.exit_status)
+            seen = os.strerror(-done.exit_status)
+            raise SandboxError(f"Files of sandbox '{self.name}' could not be written.", seen=seen)
         return done
 
     async def _run_short(self, body: Mapping[str, Any], most: int) -> CommandResult:
@@ -144,10 +145,17 @@ class BwrapSandbox(Sandbox):
     async def start(self, spec: StartSpec) -> Run:
         folder = run_folder(spec.label)
         body = {"op": "start", "folder": folder, "spec": launcher_spec(spec, {**self._env, **spec.env})}
-        process = self._following[folder] = self._open(body, ["stdout"])
-        status, _ = await self._answered(process.answer, "start")
+        process = self._open(body, ["stdout"])
+        started = False
+        try:
+            status, _ = await self._answered(process.answer, "start")
+            started = not status and not self._dead.is_set()
+        finally:
+            if started:
+                self._following[folder] = process
+            else:
+                process.close()
         if status:
-            self._following.pop(folder).close()
             raise SandboxError(
                 f"'{spec.label}' cannot be started in sandbox '{self.name}'.", seen=f"{folder}: {os.strerror(status)}"
             )
@@ -159,21 +167,17 @@ class BwrapSandbox(Sandbox):
             return False
         status, _ = await self._ask({"op": "write", "files": dict(files), "mode": mode})
         if status:
-            raise self._not_put(status)
+            raise SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(status))
         return True
 
-    def _not_put(self, number: int) -> SandboxError:
-        return SandboxError(f"Files could not be put into sandbox '{self.name}'.", seen=os.strerror(number))
-
     async def serve(self, port: int, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        fd = self._listening.pop(port, None)
-        if fd is None:
+        listener = self._listening.pop(port, None)
+        if listener is None:
             status, fds = await self._ask({"op": "listen", "ports": [port]})
             if status or not fds:
                 seen = os.strerror(status or errno.EMFILE)
                 raise SandboxError(f"Port {port} of sandbox '{self.name}' cannot be served.", seen=seen)
-            fd = fds[0]
-        listener = socket.socket(fileno=fd)
+            listener = socket.socket(fileno=fds[0])
         listener.setblocking(False)
         self._servers.append(LateServer(listener, protocol))
 
@@ -207,11 +211,11 @@ class BwrapSandbox(Sandbox):
 
     async def make(self, making: Mapping[str, Any]) -> None:
         """Have the warden make the guest (``making``: its request). Raises SandboxError."""
-        status, fds = await self._send({"op": "make", **making})[1]
+        status, fds = await self._ask({"op": "make", **making})
         if status or len(fds) < len(making["ports"]):
             close_all(fds)
             raise SandboxError(f"Sandbox '{self.name}' cannot be made.", seen=os.strerror(status or errno.EMFILE))
-        self._listening = dict(zip(making["ports"], fds, strict=True))
+        self._listening = {port: socket.socket(fileno=fd) for port, fd in zip(making["ports"], fds, strict=True)}
         self._watches = [asyncio.create_task(self._limits.watch_disk(self._folders, self.kill_all))]
         if not self._limits.folders:
             self._watches.append(asyncio.create_task(self._limits.watch(self.warden)))
@@ -224,6 +228,7 @@ class BwrapSandbox(Sandbox):
             watch.cancel()
         for server in self._servers:
             server.close()
+        self._stop_listening()
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
         return await self._within_time(self._ended)
@@ -331,6 +336,10 @@ class BwrapSandbox(Sandbox):
         late = self._loop.call_later(ANSWER_SECONDS, self._give_up, answer, op)
         try:
             return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and not answer.exception():
+                close_all(answer.result()[1])  # it came, and nobody will have it
+            raise
         finally:
             late.cancel()
 
@@ -388,9 +397,9 @@ class BwrapSandbox(Sandbox):
         self._control.close()
         if not self._closing:
             self._note_limits()
-        for process in self._following.values():
-            process.close()
-        close_all(self._listening.values())
+        while self._following:
+            self._following.popitem()[1].close()
+        self._stop_listening()
         self._ended.set()
         self._dead.set()
         error = SandboxError(f"Sandbox '{self.name}' died.", seen=self._death())
@@ -399,6 +408,11 @@ class BwrapSandbox(Sandbox):
                 answer.set_exception(error)
                 answer.exception()  # somebody may have stopped waiting
         self._answers.clear()
+
+    def _stop_listening(self) -> None:
+        """At what nobody serves."""
+        while self._listening:
+            self._listening.popitem()[1].close()
 
     def _death(self) -> str:
         if not self.warden:

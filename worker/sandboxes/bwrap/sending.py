@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 
@@ -60,6 +60,6 @@ def copies_of(fds: Sequence[int]) -> list[int]:
     return made
 
 
-def close_all(fds: Iterable[int]) -> None:
+def close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)

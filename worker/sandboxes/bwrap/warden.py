@@ -105,7 +105,9 @@ class Guest:
     # What is waited for
 
     def readable(self):
-        return [fd for program in self.programs.values() for fd in program.pipes]
+        """What programs print; and pipes that are printed to, whose end can be "read" when nobody reads the other."""
+        printing = [printer.fd for printer in self.printing.values()]
+        return [fd for program in self.programs.values() for fd in program.pipes] + printing
 
     def writable(self):
         return [printer.fd for printer in self.printing.values() if printer.left]
@@ -120,7 +122,7 @@ class Guest:
                 program.read(fd)
             program.tick()
         for number, printer in list(self.printing.items()):
-            if printer.push():
+            if printer.fd in ready or printer.push():
                 os.close(self.printing.pop(number).fd)
                 self.answer(number, 0)
 

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Mapping
 
 BLOCK = 1 << 20
+MOST_COPIED = 64 * BLOCK
+"""Nothing else is done meanwhile."""
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -39,12 +41,14 @@ def make_folder(path: str) -> None:
 
 
 def copy(source: str, target: str) -> None:
-    """A plain file, as long as it is when this begins, with its times. Raises OSError."""
+    """A plain file, and no long one, with its times. Raises OSError."""
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
             raise OSError(errno.EINVAL, source)
+        if seen.st_size > MOST_COPIED:
+            raise OSError(errno.EFBIG, source)
         new = new_file(target, stat.S_IMODE(seen.st_mode))
         try:
             for at in range(0, seen.st_size, BLOCK):
