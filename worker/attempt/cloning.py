@@ -9,7 +9,8 @@ from worker.sandboxes.base import Sandbox
 
 
 async def clone(parts: Parts, sandbox: Sandbox) -> None:
-    """Fetch, settle the commit with the batch's other attempts, and unpack it in the guest."""
+    """Fetch, settle the commit with the batch's other attempts, and unpack it in the guest, with what else is to be
+    there."""
     repo = parts.spec.repo
     store, batch, patience = parts.context.store, parts.lease.job.batch, parts.context.settings.cut_off_seconds
     known = repo.commit or await ask(patience, store.resolved_commit, batch, repo)
@@ -19,4 +20,5 @@ async def clone(parts: Parts, sandbox: Sandbox) -> None:
         if first != prepared.commit:  # another worker of the batch was first; its commit counts
             prepared = await parts.context.repositories.prepare(repo, ref_commit=first)
     parts.facts.commit, parts.base_tar = prepared.commit, prepared.tar
-    await clone_into(sandbox, prepared)
+    unsent, parts.unsent = parts.unsent, {}
+    await clone_into(sandbox, prepared, unsent)

@@ -34,7 +34,8 @@ class Parts:
 
     ``name``, ``sandbox`` and ``entry`` (its line in the journal) are of the sandbox that is there now: a fresh verify
     has a second one. ``stack`` holds what is open in front of it. ``plan``, ``base_tar``, ``route_token`` and
-    ``secrets`` are empty until their step has run; so is ``gateway``, which a job without a model never has.
+    ``secrets`` are empty until their step has run; so is ``gateway``, which a job without a model never has. ``unsent``
+    are files of the guest that go in with the repository.
     """
 
     def __init__(self, context: Context, lease: Lease, control: Control, adopted: Adopted | None = None) -> None:
@@ -56,6 +57,7 @@ class Parts:
         self.gateway: ModelGateway | None = None
         self.plan = AgentPlan(argv=())
         self.base_tar: Path | None = None
+        self.unsent: dict[str, bytes] = {}
         self.route_token: str | None = None
         self.entry = Entry(
             sandbox=self.name, job=lease.job.id, attempt=lease.attempt, token=lease.token, need=self.need

@@ -1,4 +1,7 @@
-"""What the guest needs beside the repository: prompt, inputs, the agent's configuration, and its network."""
+"""What the guest needs beside the repository: prompt, inputs, the agent's configuration, and its network.
+
+The files go in with the repository: a way of their own would take as long as they do.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 
 
 async def provision(parts: Parts, sandbox: Sandbox) -> None:
-    """Prompt, inputs and the agent's configuration into the guest; the way to its model."""
+    """Prompt, inputs and the agent's configuration, to go in with the repository; the way to its model."""
     files, config = await _read_inputs(parts), await _read_config(parts)
     parts.plan = parts.agent_adapter.plan(
         AgentTask(
@@ -34,7 +37,7 @@ async def provision(parts: Parts, sandbox: Sandbox) -> None:
         )
     )
     files[PROMPT_PATH] = parts.plan.stdin_prefix + files[PROMPT_PATH]
-    await push_files(sandbox, {**files, **parts.plan.files, **SNAPSHOT_FOLDERS})
+    parts.unsent = {**files, **parts.plan.files, **SNAPSHOT_FOLDERS}
     await connect(parts, sandbox)
 
 

@@ -7,7 +7,9 @@ small one goes in as files where the sandbox has a way for few, and then git is 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tatin_jobs.barerepo import format_config
@@ -17,7 +19,7 @@ from worker.collect.guest_files import BASE_INDEX_NAME
 from worker.repository.prepared import PreparedRepo
 from worker.repository.small import as_files
 from worker.sandboxes.base import GUEST_REPO, GUEST_RUN, CommandResult, Sandbox
-from worker.sandboxes.transfer import feed
+from worker.sandboxes.transfer import feed, push_files
 
 CLONE_SECONDS = 900
 NO_PROGRAM = 127
@@ -35,6 +37,7 @@ _GIT_ENV: Final = {
 async def clone_into(
     sandbox: Sandbox,
     prepared: PreparedRepo,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
     *,
     repo_path: str = GUEST_REPO,
     run_path: str = GUEST_RUN,
@@ -42,7 +45,8 @@ async def clone_into(
 ) -> None:
     """Make ``repo_path`` in the guest a work tree of the prepared commit, its address (without credentials) as origin.
 
-    A copy of the fresh index goes to ``run_path``: with it the patch need not read the files that did not change.
+    Before it the files ``beside`` are written, as by ``push_files``. A copy of the fresh index goes to ``run_path``:
+    with it the patch need not read the files that did not change.
 
     Raises:
         RepositoryError: the guest cannot unpack it or check it out, or the prepared tar is gone.
@@ -53,10 +57,11 @@ async def clone_into(
     base_index = f"{run_path}/{BASE_INDEX_NAME}"
     try:
         async with asyncio.timeout(timeout_seconds):
-            done = await _put_and_check_out(sandbox, prepared, repo_path, base_index)
+            done = await _put_and_check_out(sandbox, prepared, beside, repo_path, base_index)
             if done is not None:
                 status, stderr = done.exit_status, done.stderr.decode(errors="replace")
             else:
+                await push_files(sandbox, beside)
                 argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index, *_CHECK_OUT]
                 async with sandbox.exec(argv, env=_GIT_ENV, cwd="/") as process:
                     status, stderr = await feed(process, [prepared.tar])
@@ -73,7 +78,7 @@ async def clone_into(
 
 
 async def _put_and_check_out(
-    sandbox: Sandbox, prepared: PreparedRepo, repo_path: str, base_index: str
+    sandbox: Sandbox, prepared: PreparedRepo, beside: Mapping[str, bytes], repo_path: str, base_index: str
 ) -> CommandResult | None:
     """What the script does, for a small repository as the few files that it is, where the sandbox has a way for such.
     None: it has not, or this is none, and nothing was done."""
@@ -82,7 +87,7 @@ async def _put_and_check_out(
         return None
     files = {**files, "config": _config(prepared).encode(), "info/": b"", "hooks/": b""}
     return await sandbox.put_and_run(
-        {f"{repo_path}/.git/{name}": data for name, data in files.items()},
+        {**beside, **{f"{repo_path}/.git/{name}": data for name, data in files.items()}},
         0o644,
         _CHECK_OUT,
         (f"{repo_path}/.git/index", base_index),
