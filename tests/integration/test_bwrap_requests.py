@@ -6,18 +6,16 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tatin_jobs.errors import SandboxError
 from tatin_jobs.home import Home
 from worker.sandboxes.base import GUEST_HOME, SandboxSpec, StartSpec
-from worker.sandboxes.bwrap.guest_process import Answer
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.bwrap.sandbox import BwrapSandbox
 
@@ -186,39 +184,6 @@ async def test_ports_that_come_when_nobody_waits_any_more_are_closed(
     monkeypatch.undo()
     await provider.destroy(spec.name)
     assert _open_files() <= before
-
-
-async def test_nobody_is_asked_to_kill_where_nothing_runs(guest: BwrapSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    send = guest._send
-
-    def listen_in(body: dict[str, Any], fds: Sequence[int] = ()) -> tuple[int, Answer]:
-        asked.append(body["op"])
-        return send(body, fds)
-
-    monkeypatch.setattr(guest, "_send", listen_in)
-    for label, command, kills in (
-        ("alone", "echo up", False),
-        ("not", "setsid sleep 100 >/dev/null 2>&1 & echo up", True),
-        ("alone-again", "echo up", False),
-    ):
-        run = await guest.start(StartSpec(argv=("sh", "-c", command), cwd=GUEST_HOME, label=label))
-        assert [chunk.data async for chunk in run.follow()] == [b"up\n"]
-        await asyncio.sleep(0.05)  # the warden's word comes beside what it prints
-        await guest.kill_all()
-        assert (asked[-1] == "kill_all") is kills
-    async with guest.exec(["sleep", "100"]) as beside:
-        run = await guest.start(StartSpec(argv=("true",), cwd=GUEST_HOME, label="beside"))
-        assert [chunk async for chunk in run.follow()] == []
-        await asyncio.sleep(0.05)
-        await guest.kill_all()
-        assert await beside.wait() == 137
-    run = await guest.start(StartSpec(argv=("true",), cwd=GUEST_HOME, label="before"))
-    assert [chunk async for chunk in run.follow()] == []
-    await asyncio.sleep(0.05)
-    async with guest.exec(["sleep", "100"]) as after:
-        await guest.kill_all()
-        assert await after.wait() == 137
 
 
 async def test_a_long_file_is_copied_whole(guest: BwrapSandbox) -> None:

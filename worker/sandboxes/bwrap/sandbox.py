@@ -49,7 +49,6 @@ HELLO = 0
 ENDED = -1
 """Numbers of what the warden says unasked."""
 STREAMS = ("stdin", "stdout", "stderr")
-STARTS = ("exec", "start")
 
 
 class BwrapSandbox(Sandbox):
@@ -80,10 +79,6 @@ class BwrapSandbox(Sandbox):
         self._listening: dict[int, socket.socket] = {}
         """By port, until it is served."""
         self._servers: list[LateServer] = []
-        self._last_started = 0
-        """Number of the last request that started something."""
-        self._nothing_runs = False
-        """The warden has said so when that had ended."""
         self._ended = asyncio.Event()
         self._dead = asyncio.Event()
         self._closing = False
@@ -188,8 +183,6 @@ class BwrapSandbox(Sandbox):
 
     async def kill_all(self) -> None:
         """The warden does not answer where the guest stopped a program before it had begun, or holds a lease on it."""
-        if self._nothing_runs:
-            return
         _, answer = self._send({"op": "kill_all"})
         for _ in range(STUCK_TIMES):
             if (await asyncio.wait({answer}, timeout=STUCK_SECONDS))[0]:
@@ -318,8 +311,6 @@ class BwrapSandbox(Sandbox):
         data = pack({"id": self._next, **body})
         if len(data) > PACKET_BYTES:
             raise SandboxError(f"A command of {len(data)} bytes is too long for a sandbox.", try_="put it into a file.")
-        if body["op"] in STARTS:
-            self._last_started, self._nothing_runs = self._next, False
         answer: Answer = self._loop.create_future()
         self._answers[self._next] = answer
         try:
@@ -384,8 +375,6 @@ class BwrapSandbox(Sandbox):
             self._ended.set()
             return
         answer = self._answers.pop(number, None)
-        if answer is None and number == self._last_started:  # the second of a start: all that it printed is written
-            self._nothing_runs = status == 1
         if answer is not None and not answer.done():
             answer.set_result((status, fds))
         else:

@@ -14,8 +14,8 @@ with descriptors passed along; an answer is two numbers as text:
                                                             when one of these failed
     {op: start, id, folder, spec} + 1 fd     ->  ID STATUS  when it runs, watched from here, or could not be started;
                                                             then as {op: launcher, args: [follow, FOLDER, 0, 0]}
-    {op: launcher, id, args} + 1 fd          ->  ID 0 or 1  when all of what the launcher prints was written there, or
-                                                            nobody reads it any more; 1: nothing runs in the guest
+    {op: launcher, id, args} + 1 fd          ->  ID STATUS  when all of what the launcher prints was written there, or
+                                                            nobody reads it any more
     {op: write, id, files, mode}             ->  ID STATUS  when all of path -> bytes is written, or one could not be
     {op: kill, id}                               its process group
     {op: kill_all, id}                       ->  ID 0 when nothing but its first process is left
@@ -124,7 +124,7 @@ class Guest:
         for number, printer in list(self.printing.items()):
             if printer.fd in ready or printer.push():
                 os.close(self.printing.pop(number).fd)
-                self.answer(number, int(nothing_runs()))
+                self.answer(number, 0)
 
     # What is asked for
 
@@ -269,7 +269,7 @@ class Guest:
                 return
             os.read(self.made.said, 1)
             self.reap()
-            if nothing_runs():
+            if all(name == "1" for name in os.listdir("/proc") if name.isdigit()):
                 return
             time.sleep(0.001)
 
@@ -278,11 +278,6 @@ class Guest:
         if self.made is not None:
             os.close(self.made.tell)
             self.reap(0)
-
-
-def nothing_runs():
-    """Whether the guest's first process is all there is in it."""
-    return all(name == "1" for name in os.listdir("/proc") if name.isdigit())
 
 
 class Printer:
