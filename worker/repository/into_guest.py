@@ -58,10 +58,11 @@ async def clone_into(
     try:
         async with asyncio.timeout(timeout_seconds):
             done = await _put_and_check_out(sandbox, prepared, beside, repo_path, base_index)
-            if done is not None:
-                status, stderr = done.exit_status, done.stderr.decode(errors="replace")
-            else:
-                await push_files(sandbox, beside)
+        if done is not None:
+            status, stderr = done.exit_status, done.stderr.decode(errors="replace")
+        else:
+            await push_files(sandbox, beside)
+            async with asyncio.timeout(timeout_seconds):
                 argv = ["/bin/sh", "-c", _SCRIPT, "sh", repo_path, _config(prepared), base_index, *_CHECK_OUT]
                 async with sandbox.exec(argv, env=_GIT_ENV, cwd="/") as process:
                     status, stderr = await feed(process, [prepared.tar])
