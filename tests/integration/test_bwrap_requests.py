@@ -18,6 +18,7 @@ from tatin_jobs.home import Home
 from worker.sandboxes.base import GUEST_HOME, SandboxSpec, StartSpec
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.bwrap.sandbox import BwrapSandbox
+from worker.sandboxes.transfer import push_files
 
 pytestmark = pytest.mark.needs("bwrap")
 LARGE = ("x" * 80_000,) * 2
@@ -184,6 +185,13 @@ async def test_ports_that_come_when_nobody_waits_any_more_are_closed(
     monkeypatch.undo()
     await provider.destroy(spec.name)
     assert _open_files() <= before
+
+
+async def test_many_files_with_long_names_are_too_much_for_one_request(guest: BwrapSandbox) -> None:
+    files = {f"{GUEST_HOME}/{number:0>180}": b"" for number in range(950)}
+    assert await guest.put_and_run(files, 0o644, ["true"], (GUEST_HOME, GUEST_HOME)) is None
+    await push_files(guest, files)
+    assert len((await guest.run(["ls"])).stdout.split()) > len(files)
 
 
 async def test_a_long_file_is_copied_whole(guest: BwrapSandbox) -> None:

@@ -18,6 +18,7 @@ from tests.support.git_server import git_server
 from tests.support.registry import registry
 from tests.support.wait import until
 from worker.control import Control, Stop
+from worker.sandboxes.base import GUEST_WORK
 from worker.sandboxes.bwrap.provider import BwrapProvider
 from worker.sandboxes.fake import FakeProvider
 
@@ -113,6 +114,19 @@ async def test_the_variables_of_the_job_go_before_ours_but_the_model_is_never_be
     job, _ = await bench_.run(command=command, env={"HTTPS_PROXY": "http://own:1", "NO_PROXY": "own"})
     said = (bench_.job_folder(job) / "agent.log").read_text()
     assert said == "http://own:1 http://127.0.0.1:4018 own,127.0.0.1,localhost 127.0.0.1,localhost\n"
+
+
+async def test_an_input_can_say_where_a_tool_fetches_from(bench_: Bench) -> None:
+    """It is there before the tool is asked what its list stands for."""
+    config = b"[global]\nindex-url = https://packages.example/simple\n"
+    blob = bench_.context.blobs.add_bytes(config)
+    _, result = await bench_.run(
+        inputs=(InputFile(name="pip.conf", blob=blob, size_bytes=len(config)),),
+        env={"PIP_CONFIG_FILE": f"{GUEST_WORK}/pip.conf"},
+        network=Network(mode="allowlist", allow=("pip",)),
+    )
+    assert result.network is not None
+    assert result.network.lists["pip"] == ("packages.example:443",)
 
 
 async def test_a_lost_lease_ends_the_network(bench_: Bench) -> None:

@@ -1,7 +1,4 @@
-"""What the guest needs beside the repository: prompt, inputs, the agent's configuration, and its network.
-
-The files go in with the repository: a way of their own would take as long as they do.
-"""
+"""What the guest needs beside the repository: prompt, inputs, the agent's configuration, and its network."""
 
 from __future__ import annotations
 
@@ -22,7 +19,8 @@ PROMPT_PATH = f"{GUEST_RUN}/prompt.txt"
 
 
 async def provision(parts: Parts, sandbox: Sandbox) -> None:
-    """Prompt, inputs and the agent's configuration, to go in with the repository; the way to its model."""
+    """Prompt, inputs and the agent's configuration into the guest, or to go in with the repository where there are no
+    inputs: these may tell a tool, which the network asks, where it fetches from. The way to its model."""
     files, config = await _read_inputs(parts), await _read_config(parts)
     parts.plan = parts.agent_adapter.plan(
         AgentTask(
@@ -37,7 +35,11 @@ async def provision(parts: Parts, sandbox: Sandbox) -> None:
         )
     )
     files[PROMPT_PATH] = parts.plan.stdin_prefix + files[PROMPT_PATH]
-    parts.unsent = {**files, **parts.plan.files, **SNAPSHOT_FOLDERS}
+    files |= {**parts.plan.files, **SNAPSHOT_FOLDERS}
+    if parts.spec.inputs:
+        await push_files(sandbox, files)
+    else:
+        parts.unsent = files
     await connect(parts, sandbox)
 
 

@@ -427,4 +427,5 @@ class BwrapSandbox(Sandbox):
 
 
 def _size(files: Mapping[str, bytes]) -> int:
-    return sum(map(len, files.values()))
+    """Of files in a request, with their names."""
+    return sum(len(path.encode()) + len(data) for path, data in files.items())
