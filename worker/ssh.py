@@ -280,8 +280,11 @@ class Link:
         self._served[port] = protocol
 
     async def _listen(self, connection: asyncssh.SSHClientConnection, port: int, protocol: Protocol) -> None:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.create_server(lambda host, port: _answered(protocol), "127.0.0.1", port)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.create_server(lambda host, port: _answered(protocol), "127.0.0.1", port)
+        except asyncssh.ChannelListenError as error:  # which is no asyncssh.Error
+            raise ConnectionError(str(error)) from error
 
     async def _listen_again(self, connection: asyncssh.SSHClientConnection) -> None:
         for port, protocol in self._served.items():
