@@ -26,10 +26,19 @@ LARGE = ("x" * 80_000,) * 2
 
 
 @pytest.fixture
-async def guest(tmp_path: Path) -> AsyncIterator[BwrapSandbox]:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    provider = BwrapProvider(home, home.id())
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def provider(home: Home) -> BwrapProvider:
+    return BwrapProvider(home, home.id())
+
+
+@pytest.fixture
+async def guest(home: Home, provider: BwrapProvider) -> AsyncIterator[BwrapSandbox]:
     sandbox = await provider.create(
         SandboxSpec(name=f"tatin-{home.id()}-requests-1", cpus=1, memory_mib=512, disk_mib=1000)
     )
@@ -141,11 +150,8 @@ async def test_a_start_that_is_refused_or_given_up_leaves_nothing_open(guest: Bw
     assert [chunk.data async for chunk in run.follow()] == [b"well\n"]
 
 
-async def test_a_port_of_a_guest_that_died_is_nobody_elses(tmp_path: Path) -> None:
+async def test_a_port_of_a_guest_that_died_is_nobody_elses(home: Home, provider: BwrapProvider) -> None:
     """A descriptor's number is given away again at once."""
-    home = Home(tmp_path / "home")
-    home.prepare()
-    provider = BwrapProvider(home, home.id())
     names = [f"tatin-{home.id()}-ports-{number}" for number in (1, 2)]
     specs = [SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000, ports=(4018,)) for name in names]
     one = await provider.create(specs[0])
@@ -163,11 +169,8 @@ async def test_a_port_of_a_guest_that_died_is_nobody_elses(tmp_path: Path) -> No
 
 
 async def test_ports_that_come_when_nobody_waits_any_more_are_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, provider: BwrapProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    provider = BwrapProvider(home, home.id())
     spec = SandboxSpec(name=f"tatin-{home.id()}-ports-1", cpus=1, memory_mib=512, disk_mib=1000)
     await provider.create(spec)
     await provider.destroy(spec.name)
@@ -202,10 +205,7 @@ async def test_a_long_file_is_copied_whole(guest: BwrapSandbox) -> None:
     assert (await guest.run(["cmp", "one", "two"])).exit_status == 0
 
 
-async def test_a_port_that_is_ready_from_the_start_is_served_or_closed(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    provider = BwrapProvider(home, home.id())
+async def test_a_port_that_is_ready_from_the_start_is_served_or_closed(home: Home, provider: BwrapProvider) -> None:
     name = f"tatin-{home.id()}-ports-1"
     spec = SandboxSpec(name=name, cpus=1, memory_mib=512, disk_mib=1000)
     await provider.create(spec)

@@ -26,6 +26,7 @@ GUEST_WORK = "/home/agent/work"
 GUEST_REPO = "/home/agent/work/repo"
 GUEST_RUN = "/run/tatin"
 """Tatin's own files in the guest: the prompt, the launcher, the files of a run."""
+SHORT_OUTPUT_BYTES = 65_536
 SHORT_ERROR_BYTES = 65_536
 KILLED = 128 + 9
 """Exit status of a program that was killed."""
@@ -310,7 +311,12 @@ class Sandbox(ABC):
             ) from error
 
     async def run_short(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME, most: int = 65_536
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = GUEST_HOME,
+        most: int = SHORT_OUTPUT_BYTES,
     ) -> CommandResult:
         """Run a program that is given nothing and prints little; built on ``exec`` where there is no shorter way.
 

@@ -15,6 +15,7 @@ from tatin_jobs.errors import SandboxError
 from worker.sandboxes.base import (
     GUEST_HOME,
     SHORT_ERROR_BYTES,
+    SHORT_OUTPUT_BYTES,
     CommandResult,
     GuestProcess,
     Run,
@@ -34,7 +35,6 @@ from worker.sandboxes.bwrap.short_file import ShortFile, no_input
 from worker.sandboxes.launched import LaunchedRun, launcher_spec, run_folder
 
 PACKET_BYTES = MOST_BYTES - 20_000
-SHORT_OUTPUT_BYTES = 65_536
 PUT_BYTES = 28_000
 """Of files in one request."""
 ANSWER_BYTES = 64
@@ -101,15 +101,20 @@ class BwrapSandbox(Sandbox):
     async def exec(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME
     ) -> AsyncIterator[GuestProcess]:
-        body = {"op": "exec", "argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}
+        body = self._program(argv, env, cwd)
         async with self._piped(body) as process:
             yield process
 
     async def run_short(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = GUEST_HOME, most: int = 65_536
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str = GUEST_HOME,
+        most: int = SHORT_OUTPUT_BYTES,
     ) -> CommandResult:
         """Into memory of a fixed length instead of pipes, with nothing to watch meanwhile."""
-        return await self._run_short({"argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}, most)
+        return await self._run_short(self._program(argv, env, cwd), most)
 
     async def put_and_run(
         self,
@@ -123,18 +128,20 @@ class BwrapSandbox(Sandbox):
     ) -> CommandResult | None:
         if _size(files) > PUT_BYTES:
             return None
-        more = {"files": dict(files), "mode": mode, "copy": list(copy)}
-        done = await self._run_short(
-            {"argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd, **more}, SHORT_OUTPUT_BYTES
-        )
+        body = {**self._program(argv, env, cwd), "files": dict(files), "mode": mode, "copy": list(copy)}
+        done = await self._run_short(body, SHORT_OUTPUT_BYTES)
         if done.exit_status < 0:
             seen = os.strerror(-done.exit_status)
             raise SandboxError(f"Files of sandbox '{self.name}' could not be written.", seen=seen)
         return done
 
-    async def _run_short(self, body: Mapping[str, Any], most: int) -> CommandResult:
+    def _program(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> dict[str, Any]:
+        """What is asked for to have it run."""
+        return {"op": "exec", "argv": list(argv), "env": {**self._env, **(env or {})}, "cwd": cwd}
+
+    async def _run_short(self, body: dict[str, Any], most: int) -> CommandResult:
         with no_input() as stdin, ShortFile(most) as stdout, ShortFile(SHORT_ERROR_BYTES) as stderr:
-            number, answer = self._send({"op": "exec", **body}, [stdin, stdout.fd, stderr.fd])
+            number, answer = self._send(body, [stdin, stdout.fd, stderr.fd])
             try:
                 status, _ = await answer
             except BaseException:
